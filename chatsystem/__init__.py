@@ -1,0 +1,3 @@
+from chatsystem.celery import app as celery_app
+
+__all__ = ["celery_app"]

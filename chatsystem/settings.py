@@ -1,0 +1,211 @@
+"""Settings. Every one comes from the environment; the defaults are the embedded profile (docs/operations.md).
+
+Nothing exists in one profile only: `DATABASE_URL`, `REDIS_URL` and their siblings choose the parts.
+"""
+
+from pathlib import Path
+
+import dj_database_url
+from django.core.management.utils import get_random_secret_key
+from environs import Env, validate
+
+from chatsystem.data_dir import DataDir
+
+env = Env()
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+DATA_DIR = DataDir(Path(env.str("DATA_DIR", str(BASE_DIR / "data"))).resolve())
+
+
+def kept_secret_key() -> str:
+    """The key that `make run` keeps in DATA_DIR; a passing one where there is none yet (tests, makemigrations)."""
+    if DATA_DIR.secret_key.exists():
+        return DATA_DIR.secret_key.read_text().strip()
+    return get_random_secret_key()
+
+
+# Security -------------------------------------------------------------------------------------------------------------
+
+DEBUG = env.bool("DEBUG", False)
+SECRET_KEY = env.str("SECRET_KEY", "") or kept_secret_key()
+ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", ["localhost", "127.0.0.1", "[::1]"])
+CSRF_TRUSTED_ORIGINS = env.list("CSRF_TRUSTED_ORIGINS", [])
+
+#: Key to the routes that cross applications (`Authorization: Bearer …`); empty leaves them open.
+ADMIN_API_KEY = env.str("ADMIN_API_KEY", "")
+
+#: Served through a proxy that ends TLS and sets X-Forwarded-Proto.
+HTTPS_ONLY = env.bool("HTTPS_ONLY", False)
+SECURE_SSL_REDIRECT = HTTPS_ONLY
+SECURE_HSTS_SECONDS = 31_536_000 if HTTPS_ONLY else 0
+SECURE_HSTS_INCLUDE_SUBDOMAINS = HTTPS_ONLY
+SECURE_HSTS_PRELOAD = HTTPS_ONLY
+SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if HTTPS_ONLY else None
+SESSION_COOKIE_SECURE = HTTPS_ONLY
+CSRF_COOKIE_SECURE = HTTPS_ONLY
+X_FRAME_OPTIONS = "DENY"
+
+# Django ---------------------------------------------------------------------------------------------------------------
+
+INSTALLED_APPS = [
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+    "rest_framework",
+    "drf_standardized_errors",
+    "chatsystem.writelog",
+    "applications",
+    "chats",
+    "messages_app",
+    "search",
+]
+
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "django.middleware.http.ConditionalGetMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+]
+
+ROOT_URLCONF = "chatsystem.urls"
+WSGI_APPLICATION = "chatsystem.wsgi.application"
+APPEND_SLASH = False
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+LANGUAGE_CODE = "en-us"
+TIME_ZONE = "UTC"
+USE_TZ = True
+
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ],
+        },
+    },
+]
+
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator"},
+    {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator"},
+    {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
+    {"NAME": "django.contrib.auth.password_validation.NumericPasswordValidator"},
+]
+
+STATIC_URL = "static/"
+STATIC_ROOT = DATA_DIR.root / "static"
+# The admin's few files are served from where they are installed: no collectstatic on a machine that just runs it.
+WHITENOISE_USE_FINDERS = True
+WHITENOISE_AUTOREFRESH = False
+
+# Database -------------------------------------------------------------------------------------------------------------
+
+DATABASES = {"default": dj_database_url.parse(env.str("DATABASE_URL", f"sqlite:///{DATA_DIR.database}"))}
+
+if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
+    DATABASES["default"]["OPTIONS"] = {
+        # Every transaction takes the write lock as it begins: the stand-in for the partition's row lock, and no
+        # transaction ever fails half-way because it has to upgrade a read lock.
+        "transaction_mode": "IMMEDIATE",
+        "timeout": 30,
+        # FULL: a commit is on the disk before the write log forgets the events in it.
+        "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;",
+    }
+
+# Redis ----------------------------------------------------------------------------------------------------------------
+
+_socket = DATA_DIR.redis_socket
+
+#: The durable state: numbers, write log, pending view. Not to be shared with a cache that evicts.
+REDIS_URL = env.str("REDIS_URL", f"unix://{_socket}?db=0")
+#: Seconds until an answer of the state Redis counts as lost.
+REDIS_TIMEOUT = env.float("REDIS_TIMEOUT", 5.0, validate=validate.Range(min=0.1))
+
+CACHES = {
+    "default": {
+        "BACKEND": "django_redis.cache.RedisCache",
+        "LOCATION": env.str("CACHE_URL", env.str("REDIS_URL", f"unix://{_socket}?db=1")),
+        "KEY_PREFIX": "cache",
+        "OPTIONS": {"SOCKET_TIMEOUT": 5, "SOCKET_CONNECT_TIMEOUT": 5},
+    }
+}
+
+# Write log ------------------------------------------------------------------------------------------------------------
+
+#: Events that one partition may hold undrained; a write beyond it is answered 503.
+WRITE_LOG_MAX_EVENTS = env.int("WRITE_LOG_MAX_EVENTS", 100_000, validate=validate.Range(min=1_000))
+#: Who stores what: one entry for each depth of a path, parents first (application, chat, message).
+WRITE_LOG_PERSISTERS = ["applications.persist.write", "chats.persist.write", "messages_app.persist.write"]
+#: The counts that follow the rows, parents first.
+WRITE_LOG_COUNTS = ["chats.counts.CHATS_COUNT", "messages_app.counts.MESSAGES_COUNT"]
+
+# Search ---------------------------------------------------------------------------------------------------------------
+
+SEARCH_BACKEND = "search.backends.fts5.Fts5Backend"
+SEARCH_INDEX_PATH = env.path("SEARCH_INDEX_PATH", str(DATA_DIR.search_index))
+
+# Celery ---------------------------------------------------------------------------------------------------------------
+
+CELERY_BROKER_URL = env.str("CELERY_BROKER_URL", env.str("REDIS_URL", f"redis+socket://{_socket}?virtual_host=2"))
+CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
+CELERY_BROKER_CONNECTION_MAX_RETRIES = None
+# A half-open connection stops a worker for good without these two (docs/write-log.md).
+CELERY_BROKER_TRANSPORT_OPTIONS = {"socket_timeout": 15, "health_check_interval": 10, "visibility_timeout": 300}
+CELERY_REDIS_SOCKET_TIMEOUT = 15
+CELERY_TASK_IGNORE_RESULT = True
+CELERY_TASK_SERIALIZER = "json"
+CELERY_ACCEPT_CONTENT = ["json"]
+# A hint that cannot be sent is left to the sweep: a request never waits for the broker.
+CELERY_TASK_PUBLISH_RETRY = False
+CELERY_WORKER_PREFETCH_MULTIPLIER = 1
+CELERY_WORKER_HIJACK_ROOT_LOGGER = False
+CELERY_TIMEZONE = "UTC"
+CELERY_BEAT_SCHEDULE = {
+    "sweep-write-log": {"task": "writelog.sweep", "schedule": 2.0, "options": {"expires": 10}},
+    "sweep-search-outbox": {"task": "search.sweep_outbox", "schedule": 2.0, "options": {"expires": 10}},
+    "reconcile-counts": {"task": "writelog.reconcile", "schedule": 30.0, "options": {"expires": 60}},
+}
+
+# API ------------------------------------------------------------------------------------------------------------------
+
+#: Bytes that a request's body may have.
+MAX_REQUEST_BYTES = 4 * 1024 * 1024
+
+REST_FRAMEWORK = {
+    "DEFAULT_AUTHENTICATION_CLASSES": [],
+    "DEFAULT_PERMISSION_CLASSES": [],
+    "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
+    "DEFAULT_PARSER_CLASSES": ["chatsystem.api.parsers.StrictJSONParser"],
+    "EXCEPTION_HANDLER": "drf_standardized_errors.handler.exception_handler",
+    "DATETIME_FORMAT": "%Y-%m-%dT%H:%M:%S.%fZ",
+    "UNAUTHENTICATED_USER": None,
+    "COMPACT_JSON": True,
+}
+DRF_STANDARDIZED_ERRORS = {
+    "EXCEPTION_HANDLER_CLASS": "chatsystem.api.errors.ExceptionHandler",
+    "ENABLE_IN_DEBUG_FOR_UNHANDLED_EXCEPTIONS": True,
+}
+
+# Logging --------------------------------------------------------------------------------------------------------------
+
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"line": {"format": "{asctime} {levelname} {name}: {message}", "style": "{"}},
+    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "root": {"handlers": ["console"], "level": env.str("LOG_LEVEL", "INFO")},
+    # Django would name each 404's path, and paths hold tokens.
+    "loggers": {"django.request": {"level": "ERROR"}},
+}

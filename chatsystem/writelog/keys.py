@@ -1,0 +1,69 @@
+"""Every key of the state Redis. Nothing else spells one.
+
+All keys of a partition `p` share the hash tag `{p}`, so that one script reaches them on a Redis Cluster too.
+
+| key                        | type   | written by | presence means                                  | removed by           |
+|----------------------------|--------|------------|-------------------------------------------------|----------------------|
+| `{p}:log`                  | stream | append     | events acknowledged and not yet stored          | remove, after commit |
+| `{p}:clock`                | string | append,    | arrival of the newest event, in microseconds    | nobody               |
+|                            |        | seed       |                                                 |                      |
+| `{p}:numbers`              | hash   | append,    | parent path → last number given to a child, and | nobody               |
+|                            |        | seed       | the Redis process that may trust it (the fence) |                      |
+| `{p}:pending`              | hash   | append     | path → newest acknowledged text, for reads      | remove, after commit |
+| `{p}:receipt:<scope>:<id>` | string | append     | this request was answered, and with what        | its time to live     |
+| `{p}:hinted`               | string | append     | a drain was asked for and has not begun         | drain; 2 s           |
+| `{p}:seeding:<token>`      | string | seed       | someone seeds this application's counters       | seed; its lease      |
+
+A *path* names an entity: `token`, `token/chat` or `token/chat/message`; the empty path is the parent of applications.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from binascii import crc32
+from dataclasses import dataclass
+
+#: How many partitions there are. Part of the stored state: never changed under a log that holds events.
+PARTITIONS = 64
+
+
+def partition_of(token: str) -> int:
+    """The partition, 0 to 63, that holds all of an application's state."""
+    return crc32(token.encode()) % PARTITIONS
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """The keys of one partition."""
+
+    partition: int
+
+    def _key(self, name: str) -> str:
+        return f"{{{self.partition}}}:{name}"
+
+    @property
+    def log(self) -> str:
+        return self._key("log")
+
+    @property
+    def clock(self) -> str:
+        return self._key("clock")
+
+    @property
+    def numbers(self) -> str:
+        return self._key("numbers")
+
+    @property
+    def pending(self) -> str:
+        return self._key("pending")
+
+    @property
+    def hinted(self) -> str:
+        return self._key("hinted")
+
+    def receipt(self, scope: str, request_id: str) -> str:
+        """`request_id` may be a client's own words: hashed, so that the key has one length."""
+        return self._key(f"receipt:{scope}:{hashlib.sha256(request_id.encode()).hexdigest()[:32]}")
+
+    def seeding(self, token: str) -> str:
+        return self._key(f"seeding:{token}")
