@@ -29,7 +29,7 @@ def kept_secret_key() -> str:
 DEBUG = env.bool("DEBUG", False)
 SECRET_KEY = env.str("SECRET_KEY", "") or kept_secret_key()
 ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", ["localhost", "127.0.0.1", "[::1]"])
-CSRF_TRUSTED_ORIGINS = env.list("CSRF_TRUSTED_ORIGINS", [])
+CSRF_TRUSTED_ORIGINS: list[str] = env.list("CSRF_TRUSTED_ORIGINS", [])
 
 #: Key to the routes that cross applications (`Authorization: Bearer …`); empty leaves them open.
 ADMIN_API_KEY = env.str("ADMIN_API_KEY", "")
@@ -154,7 +154,7 @@ WRITE_LOG_COUNTS = ["chats.counts.CHATS_COUNT", "messages_app.counts.MESSAGES_CO
 # Search ---------------------------------------------------------------------------------------------------------------
 
 SEARCH_BACKEND = "search.backends.fts5.Fts5Backend"
-SEARCH_INDEX_PATH = env.path("SEARCH_INDEX_PATH", str(DATA_DIR.search_index))
+SEARCH_INDEX_PATH = env.path("SEARCH_INDEX_PATH", DATA_DIR.search_index)
 
 # Celery ---------------------------------------------------------------------------------------------------------------
 
@@ -194,7 +194,7 @@ REST_FRAMEWORK = {
     "COMPACT_JSON": True,
 }
 DRF_STANDARDIZED_ERRORS = {
-    "EXCEPTION_HANDLER_CLASS": "chatsystem.api.errors.ExceptionHandler",
+    "EXCEPTION_HANDLER_CLASS": "chatsystem.api.handler.ExceptionHandler",
     "ENABLE_IN_DEBUG_FOR_UNHANDLED_EXCEPTIONS": True,
 }
 

@@ -1,1 +1,22 @@
-urlpatterns: list = []
+"""Every route. Which answer what is in docs/api.md."""
+
+from django.contrib import admin
+from django.urls import include, path
+
+from chatsystem import health
+from chatsystem.api.routes import route
+
+urlpatterns = [
+    path("", include("applications.urls")),
+    path("", include("chats.urls")),
+    path("", include("messages_app.urls")),
+    path("", include("search.urls")),
+    *route("health/live", health.live, "live"),
+    *route("health/ready", health.ready, "ready"),
+    path("admin/", admin.site.urls),
+]
+
+handler400 = "chatsystem.api.errors.bad_request"
+handler403 = "chatsystem.api.errors.permission_denied"
+handler404 = "chatsystem.api.errors.not_found"
+handler500 = "chatsystem.api.errors.server_error"

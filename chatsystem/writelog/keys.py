@@ -2,17 +2,18 @@
 
 All keys of a partition `p` share the hash tag `{p}`, so that one script reaches them on a Redis Cluster too.
 
-| key                        | type   | written by | presence means                                  | removed by           |
-|----------------------------|--------|------------|-------------------------------------------------|----------------------|
-| `{p}:log`                  | stream | append     | events acknowledged and not yet stored          | remove, after commit |
-| `{p}:clock`                | string | append,    | arrival of the newest event, in microseconds    | nobody               |
-|                            |        | seed       |                                                 |                      |
-| `{p}:numbers`              | hash   | append,    | parent path → last number given to a child, and | nobody               |
-|                            |        | seed       | the Redis process that may trust it (the fence) |                      |
-| `{p}:pending`              | hash   | append     | path → newest acknowledged text, for reads      | remove, after commit |
-| `{p}:receipt:<scope>:<id>` | string | append     | this request was answered, and with what        | its time to live     |
-| `{p}:hinted`               | string | append     | a drain was asked for and has not begun         | drain; 2 s           |
-| `{p}:seeding:<token>`      | string | seed       | someone seeds this application's counters       | seed; its lease      |
+key                        | type   | written by   | presence means                                | removed by
+---------------------------|--------|--------------|-----------------------------------------------|---------------------
+`{p}:log`                  | stream | append       | events acknowledged and not yet stored        | remove, after commit
+`{p}:clock`                | string | append, seed | arrival of the newest event, in microseconds  | nobody
+`{p}:numbers`              | hash   | append, seed | parent path → last number given to a child,   | nobody
+                           |        |              | and the run_id that may trust it (the fence)  |
+`{p}:pending`              | hash   | append       | path → newest acknowledged text, for reads    | remove, after commit
+`{p}:receipt:<scope>:<id>` | string | append       | this request was answered, and with what      | its time to live
+`{p}:hinted`               | string | append       | a drain was asked for and has not begun       | drain; 2 s
+`{p}:seeding:<token>`      | string | seed         | someone seeds this application's counters     | seed; its lease
+`heartbeat`                | string | sweep        | a worker was at work                          | 15 s
+`probe`                    | string | readiness    | writes are taken                              | 1 s
 
 A *path* names an entity: `token`, `token/chat` or `token/chat/message`; the empty path is the parent of applications.
 """
@@ -25,6 +26,9 @@ from dataclasses import dataclass
 
 #: How many partitions there are. Part of the stored state: never changed under a log that holds events.
 PARTITIONS = 64
+
+HEARTBEAT = "heartbeat"
+PROBE = "probe"
 
 
 def partition_of(token: str) -> int:

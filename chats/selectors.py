@@ -1,0 +1,43 @@
+"""Reading chats, as acknowledged. Documented in docs/write-log.md."""
+
+from __future__ import annotations
+
+from django.db.models import QuerySet
+from rest_framework.exceptions import NotFound
+
+from applications.models import Application
+from chats.models import Chat
+from chatsystem.writelog import log
+from chatsystem.writelog.reads import Run, Window, children, overlay
+
+
+def get_chat(token: str, number: int) -> Chat:
+    """The chat; unsaved when it is acknowledged and not yet stored. Raises NotFound."""
+    pending = log.pending(token, f"{token}/{number}")
+    row = Chat.objects.filter(application__token=token, number=number).first()
+    chat = overlay(row, pending, "title", lambda: Chat(number=number))
+    if chat is None:
+        raise NotFound
+    return chat
+
+
+def list_chats(token: str, window: Window) -> Run[Chat]:
+    """Raises NotFound for an unknown application."""
+
+    def stored() -> QuerySet[Chat] | None:
+        application = Application.objects.filter(token=token).first()
+        return None if application is None else Chat.objects.filter(application=application).order_by("number")
+
+    run = children(token, token, window, stored, "title", lambda number: Chat(number=number))
+    if run is None:
+        raise NotFound
+    return run
+
+
+def last_message_number(token: str, number: int) -> int | None:
+    """The highest stored number of the chat's messages; None when the chat is not stored."""
+    chat = Chat.objects.filter(application__token=token, number=number).first()
+    if chat is None:
+        return None
+    newest = chat.messages.order_by("-number").values_list("number", flat=True).first()
+    return newest or 0

@@ -1,0 +1,39 @@
+from __future__ import annotations
+
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.reverse import reverse
+
+from chats.intake import create_chat, update_chat
+from chats.models import Chat
+from chats.selectors import get_chat, list_chats
+from chats.serializers import ChatSerializer
+from chatsystem.api.idempotency import idempotency_key
+from chatsystem.api.pagination import NumberPage
+from chatsystem.api.views import EntityViewSet, created
+from chatsystem.writelog.arrival import to_datetime
+
+
+class ChatViewSet(EntityViewSet):
+    serializer_class = ChatSerializer
+
+    def list(self, request: Request, token: str) -> Response:
+        page = NumberPage.of(request)
+        return Response(page.answer(list_chats(token, page.window()), self.represent_all))
+
+    def create(self, request: Request, token: str) -> Response:
+        title = self.validated(request)["title"]
+        accepted = create_chat(token, title, idempotency_key(request))
+        moment = to_datetime(accepted.arrival)
+        chat = Chat(number=accepted.number, title=title, created_at=moment, last_request_time=moment)
+        location = reverse("chat", kwargs={"token": token, "number": chat.number}, request=request)
+        return created(self.represent(chat), accepted, location)
+
+    def retrieve(self, request: Request, token: str, number: int) -> Response:
+        return Response(self.represent(get_chat(token, number)))
+
+    def partial_update(self, request: Request, token: str, number: int) -> Response:
+        chat = get_chat(token, number)
+        chat.title = self.validated(request)["title"]
+        chat.last_request_time = to_datetime(update_chat(token, number, chat.title).arrival)
+        return Response(self.represent(chat))

@@ -1,0 +1,52 @@
+"""Reading a request's body: JSON in UTF-8 of at most 4 MB, and nothing else."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import IO, Any
+
+from django.conf import settings
+from rest_framework.exceptions import ParseError, UnsupportedMediaType
+from rest_framework.parsers import BaseParser
+
+from chatsystem.api.errors import PayloadTooLarge
+
+CHARSETS = {"utf-8", "utf8", "us-ascii", "ascii"}
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")
+
+
+class StrictJSONParser(BaseParser):
+    media_type = "application/json"
+
+    def parse(
+        self, stream: IO[Any], media_type: str | None = None, parser_context: Mapping[str, Any] | None = None
+    ) -> Any:
+        """Raises 413 past the limit, before the rest is read; 415 for another charset; 400 for what is not JSON."""
+        request = (parser_context or {})["request"]
+        charset = request.content_params.get("charset", "utf-8") if hasattr(request, "content_params") else "utf-8"
+        if charset.strip("\"'").lower() not in CHARSETS:
+            raise UnsupportedMediaType(request.content_type, "Send JSON in UTF-8.")
+        content = read_capped(stream, settings.MAX_REQUEST_BYTES)
+        try:
+            return json.loads(content.decode("utf-8"), parse_constant=_refuse_constant)
+        except RecursionError:
+            # Not a ValueError: nesting past the interpreter's depth would otherwise be a 500.
+            raise ParseError("The JSON is nested too deeply.") from None
+        except ValueError as error:
+            raise ParseError(f"This is not JSON in UTF-8: {error}") from None
+
+
+def read_capped(stream: IO[bytes], limit: int) -> bytes:
+    """All of the stream, whether or not it announced its length (chunked); raises 413 at the first byte too many."""
+    chunks = []
+    size = 0
+    while chunk := stream.read(min(65_536, limit + 1 - size)):
+        chunks.append(chunk)
+        size += len(chunk)
+        if size > limit:
+            raise PayloadTooLarge
+    return b"".join(chunks)

@@ -1,0 +1,108 @@
+"""The counts that parents carry: moved by the drain, proved by the reconcile. Documented in docs/counts.md."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from django.conf import settings
+from django.db.models import Count, F, Model, OuterRef, QuerySet, Subquery
+from django.db.models.functions import Coalesce
+from django.utils.module_loading import import_string
+
+from chatsystem.writelog.keys import partition_of
+from chatsystem.writelog.partitions import locked
+
+logger = logging.getLogger(__name__)
+
+#: Parents that one look covers.
+SLICE = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Drift:
+    """A parent whose count is not the number of its children."""
+
+    parent_id: int
+    token: str
+    stored: int
+    actual: int
+
+
+@dataclass(frozen=True)
+class ChildCount:
+    """One count: `parent.field` is the number of `child` rows whose `foreign_key` is the parent."""
+
+    parent: type[Model]
+    field: str
+    child: type[Model]
+    foreign_key: str
+    #: The look-up that leads from the parent to its application's token, which names the partition.
+    token: str
+
+    def __str__(self) -> str:
+        return f"{self.parent._meta.model_name}.{self.field}"
+
+    def move(self, inserted: Counter[int]) -> None:
+        """Adds what the running transaction has inserted: parent id → rows. Marks the parents for the reconcile."""
+        by_increment: dict[int, list[int]] = defaultdict(list)
+        for parent_id, rows in inserted.items():
+            by_increment[rows].append(parent_id)
+        for rows, parent_ids in by_increment.items():
+            self.parent._default_manager.filter(pk__in=parent_ids).update(
+                **{self.field: F(self.field) + rows}, recount_due=True
+            )
+
+    def drifts(self, parents: QuerySet) -> list[Drift]:
+        """Those of `parents` whose count is wrong. One statement sees one state, so a running drain is no drift."""
+        wrong = parents.annotate(actual_count=self._actual()).exclude(actual_count=F(self.field))
+        return [Drift(*row) for row in wrong.values_list("pk", self.token, self.field, "actual_count")]
+
+    def _actual(self) -> Coalesce:
+        children = self.child._default_manager.filter(**{self.foreign_key: OuterRef("pk")}).order_by()
+        return Coalesce(Subquery(children.values(self.foreign_key).annotate(n=Count("pk")).values("n")), 0)
+
+    def repair(self, parent_ids: Iterable[int], partition: int) -> list[Drift]:
+        """Counts again under the partition's lock, where no drain can add a row between the count and its writing."""
+        with locked(partition):
+            parents = self.parent._default_manager.filter(pk__in=list(parent_ids))
+            drifts = self.drifts(parents)
+            for drift in drifts:
+                self.parent._default_manager.filter(pk=drift.parent_id).update(**{self.field: drift.actual})
+            parents.filter(recount_due=True).update(recount_due=False)
+        for drift in drifts:
+            logger.error("%s drifted: id %d had %d, has %d", self, drift.parent_id, drift.stored, drift.actual)
+        return drifts
+
+    def slices(self) -> Iterator[QuerySet]:
+        """All parents, by ranges of the primary key."""
+        last = 0
+        while True:
+            ids = self.parent._default_manager.filter(pk__gt=last).order_by("pk").values_list("pk", flat=True)[:SLICE]
+            if not (found := list(ids)):
+                return
+            yield self.parent._default_manager.filter(pk__gt=last, pk__lte=found[-1])
+            last = found[-1]
+
+    def repair_all(self, parents: Iterable[tuple[int, str]]) -> list[Drift]:
+        """Repairs parents given as (id, token), partition by partition."""
+        by_partition: dict[int, list[int]] = defaultdict(list)
+        for parent_id, token in parents:
+            by_partition[partition_of(token)].append(parent_id)
+        return [drift for partition, ids in sorted(by_partition.items()) for drift in self.repair(ids, partition)]
+
+
+def all_counts() -> list[ChildCount]:
+    return [import_string(name) for name in settings.WRITE_LOG_COUNTS]
+
+
+def reconcile_due() -> list[Drift]:
+    """Proves the counts that drains have moved since the last time, repairs what is wrong, and returns it."""
+    drifts = []
+    for count in all_counts():
+        due = count.parent._default_manager.filter(recount_due=True)
+        while parents := list(due.values_list("pk", count.token)[:SLICE]):
+            drifts += count.repair_all(parents)
+    return drifts

@@ -1,0 +1,102 @@
+"""The drain: events leave the log and become rows, in bulk and in order. Documented in docs/write-log.md."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Sequence
+from itertools import groupby
+
+from django.conf import settings
+from django.db import DatabaseError, InterfaceError, OperationalError, transaction
+from django.utils.module_loading import import_string
+
+from chatsystem.writelog import log
+from chatsystem.writelog.events import Event, depth, fold
+from chatsystem.writelog.models import DeadEvent
+from chatsystem.writelog.partitions import locked
+
+logger = logging.getLogger(__name__)
+
+#: Events of one transaction: enough to be bulk, few enough that a lock is not held for long.
+BATCH = 2_000
+
+
+def drain(partition: int, seconds: float = float("inf"), *, skip: bool = False) -> int:
+    """Stores what the partition's log holds, until it is empty or `seconds` are over; returns the number of events.
+
+    With `skip` it leaves a partition alone that somebody else drains: that one will see our events too.
+    """
+    deadline = time.monotonic() + seconds
+    log.begin_drain(partition)
+    drained = 0
+    while log.length(partition):
+        count = _drain_batch(partition, skip)
+        drained += count
+        if not count or time.monotonic() > deadline:
+            break
+    return drained
+
+
+def _drain_batch(partition: int, skip: bool) -> int:
+    with locked(partition, skip=skip) as row:
+        if row is None:
+            return 0
+        # Read under the lock: who read before it could hold what the lock's last holder has stored meanwhile.
+        events = log.read(partition, BATCH)
+        if not events:
+            return 0
+        # At or below the mark an event was stored by a drain that died before it could remove it, or came back with an
+        # older Redis.
+        fresh = [event for event in events if event.arrival > row.drained_through]
+        dead = store(fresh)
+        DeadEvent.objects.bulk_create(
+            [
+                DeadEvent(
+                    partition=row,
+                    arrival=e.arrival,
+                    verb=e.verb,
+                    path=e.path,
+                    text=e.text,
+                    error=f"{type(error).__name__}: {error}",
+                )
+                for e, error in dead
+            ]
+        )
+        through = max(row.drained_through, events[-1].arrival)
+        row.drained_through = through
+        row.save(update_fields=["drained_through"])
+    # Only now: the other way round a crash between the two would lose the events.
+    dead_arrivals = {event.arrival for event, _ in dead}
+    log.remove(partition, through, [event for event in events if event.arrival not in dead_arrivals])
+    return len(events)
+
+
+def store(events: Sequence[Event]) -> list[tuple[Event, Exception]]:
+    """Writes the events' outcome in the running transaction; returns those that cannot be stored, with the reason.
+
+    A batch that the database refuses is halved until the bad event stands alone: it never blocks its neighbours.
+    Raises OperationalError when the database itself cannot go on; then the whole transaction is to be tried again.
+    """
+    if not events:
+        return []
+    try:
+        with transaction.atomic():
+            _write(events)
+        return []
+    except (OperationalError, InterfaceError):
+        raise
+    except (DatabaseError, ValueError, LookupError) as error:
+        if len(events) == 1:
+            logger.error("dead event: %s of depth %d: %s", events[0].verb, depth(events[0].path), type(error).__name__)
+            return [(events[0], error)]
+        half = len(events) // 2
+        return store(events[:half]) + store(events[half:])
+
+
+def _write(events: Sequence[Event]) -> None:
+    """Parents before children, so that a child finds its parent stored."""
+    changes = sorted(fold(events), key=lambda change: depth(change.path))
+    persisters = [import_string(name) for name in settings.WRITE_LOG_PERSISTERS]
+    for level, group in groupby(changes, key=lambda change: depth(change.path)):
+        persisters[level](list(group))

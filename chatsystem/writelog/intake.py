@@ -1,0 +1,102 @@
+"""Intake: how the web side hands a write over. Documented in docs/write-log.md."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from chatsystem.writelog import log
+from chatsystem.writelog.keys import partition_of
+from chatsystem.writelog.seed import seed
+from chatsystem.writelog.tasks import drain_partition
+
+logger = logging.getLogger(__name__)
+
+#: For each parent path that a write depends on: the last number of a child that the database holds, None for a parent
+#: that is not stored.
+LastNumbers = dict[str, Callable[[], int | None]]
+
+#: Seconds for which a client's Idempotency-Key is kept.
+KEY_LIFETIME = 24 * 60 * 60
+#: Seconds for which a request without one is known: longer than append goes on re-sending it.
+REQUEST_LIFETIME = 30
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """An acknowledged write: arrival, in microseconds, and name of its first event. The others follow one by one."""
+
+    arrival: int
+    name: str
+    replayed: bool
+
+    @property
+    def number(self) -> int:
+        return int(self.name)
+
+
+def accept(
+    token: str,
+    write: log.Write,
+    last_numbers: LastNumbers,
+    key: str | None = None,
+    scope: str | None = None,
+) -> Accepted:
+    """Has `write` accepted, and hints a drain.
+
+    `key` is the client's Idempotency-Key, kept per `scope` (the token when none is given).
+    Raises `UnknownEntity`, `RequestIdReused`, `LogFull` or `LogUnavailable`; then nothing has happened.
+    """
+    request_id = log.RequestId(
+        scope=scope or token,
+        id=f"key {key}" if key else secrets.token_hex(16),
+        fingerprint=_fingerprint(write),
+        lifetime=KEY_LIFETIME if key else REQUEST_LIFETIME,
+    )
+    answer = log.append(token, write, request_id)
+    if answer.status == "seed":
+        answer = _seed_and_append(token, write, request_id, last_numbers)
+    match answer.status:
+        case "missing":
+            raise log.UnknownEntity(f"{write.parent}/{write.name}")
+        case "reused":
+            raise log.RequestIdReused
+        case "full":
+            raise log.LogFull
+        case "seed":
+            raise log.LogUnavailable("the state Redis changed again while it was seeded")
+    if answer.hint:
+        hint_drain(partition_of(token))
+    # Without a key of the client's, 'again' answers our own re-send.
+    return Accepted(answer.arrival, answer.name, replayed=answer.status == "again" and key is not None)
+
+
+def _seed_and_append(token: str, write: log.Write, request_id: log.RequestId, last_numbers: LastNumbers) -> log.Answer:
+    # Anyone can ask for any token: what neither the database nor the log can know costs no lock and leaves no key.
+    if not log.length(partition_of(token)) and any(last_number() is None for last_number in last_numbers.values()):
+        raise log.UnknownEntity(write.parent)
+    with log.seeding(token):
+        # Whoever held the lock before us may have seeded what we need.
+        answer = log.append(token, write, request_id)
+        if answer.status == "seed":
+            seed(token, last_numbers)
+            answer = log.append(token, write, request_id)
+    return answer
+
+
+def _fingerprint(write: log.Write) -> str:
+    """Tells another request under the same key. A created application's token is not part: each try makes a new one."""
+    what = [write.verb, write.parent, *write.texts]
+    return hashlib.sha256(json.dumps(what).encode()).hexdigest()[:32]
+
+
+def hint_drain(partition: int) -> None:
+    """Asks a worker to drain now. A hint that cannot be sent is not missed: the sweep comes within two seconds."""
+    try:
+        drain_partition.delay(partition)
+    except Exception as error:  # kombu raises whatever its transport raises
+        logger.warning("no drain hinted for partition %d: %s", partition, error)

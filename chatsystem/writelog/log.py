@@ -1,0 +1,276 @@
+"""The write log: the only module that talks to the state Redis. Documented in docs/write-log.md.
+
+What is acknowledged is in the log or in the database; both are asked in that order, since an event leaves the log only
+after the database has committed it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import redis
+from django.conf import settings
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from chatsystem.writelog.events import Event
+from chatsystem.writelog.keys import HEARTBEAT, PARTITIONS, PROBE, Keys, partition_of
+
+LUA = Path(__file__).parent / "lua"
+
+#: Seconds between the tries of one append whose answer was lost. Each bears the same request id: at most one counts.
+RETRY_DELAYS = (0.05, 0.25)
+
+
+class LogUnavailable(Exception):
+    """The state Redis is away, loading or full: the write was not accepted."""
+
+
+class LogFull(LogUnavailable):
+    """The partition holds as many undrained events as it may."""
+
+
+class UnknownEntity(LookupError):
+    """The write's parent, or the entity to update, was never acknowledged."""
+
+
+class RequestIdReused(Exception):
+    """The request id belongs to another request."""
+
+
+@dataclass(frozen=True, slots=True)
+class RequestId:
+    """What makes a repeated request recognisable: its id within a scope, kept for `lifetime` seconds."""
+
+    scope: str
+    id: str
+    fingerprint: str
+    lifetime: int
+
+
+@dataclass(frozen=True, slots=True)
+class Write:
+    """A write that wants to be accepted: one event for each text. An empty `name` asks for the next numbers."""
+
+    verb: str
+    parent: str
+    name: str
+    texts: Sequence[str]
+    fertile: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """append's answer. `arrival` and `name` are those of the first event; the others follow one by one."""
+
+    status: str
+    arrival: int = 0
+    name: str = ""
+    hint: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """The newest acknowledged text of an entity. `created` is None when the pending writes hold no create."""
+
+    arrival: int
+    created: int | None
+    text: str
+
+    @classmethod
+    def parse(cls, value: str | None) -> Pending | None:
+        if value is None:
+            return None
+        arrival, created, text = value.split(" ", 2)
+        return cls(int(arrival), None if created == "-" else int(created), text)
+
+
+@cache
+def client() -> Any:
+    # Any, since redis-py's types do not know that decode_responses makes every answer text.
+    # Without retries of its own: a re-sent script would be a second write. append re-sends, under the same request id.
+    return redis.Redis.from_url(
+        settings.REDIS_URL,
+        decode_responses=True,
+        retry=Retry(NoBackoff(), 0),
+        socket_timeout=settings.REDIS_TIMEOUT,
+        socket_connect_timeout=settings.REDIS_TIMEOUT,
+        health_check_interval=30,
+    )
+
+
+@cache
+def _script(verb: str) -> Any:
+    return client().register_script((LUA / f"{verb}.lua").read_text())
+
+
+@contextmanager
+def _available() -> Iterator[None]:
+    """Tells 'Redis cannot now' (503) from a fault of ours (500)."""
+    try:
+        yield
+    except (redis.ConnectionError, redis.TimeoutError, redis.ReadOnlyError, redis.exceptions.OutOfMemoryError) as error:
+        raise LogUnavailable(str(error)) from error
+    except redis.ResponseError as error:
+        # A full disk: the AOF cannot be written, and Redis refuses every write by this name.
+        if str(error).startswith("MISCONF"):
+            raise LogUnavailable(str(error)) from error
+        raise
+
+
+def append(token: str, write: Write, request_id: RequestId) -> Answer:
+    """One try to have `write` accepted; see append.lua for the statuses.
+
+    Raises `LogUnavailable` when no try was answered.
+    """
+    keys = Keys(partition_of(token))
+    call_keys = [
+        keys.numbers,
+        keys.clock,
+        keys.log,
+        keys.pending,
+        keys.hinted,
+        keys.receipt(request_id.scope, request_id.id),
+    ]
+    arguments = [
+        write.verb,
+        write.parent,
+        write.name,
+        "1" if write.fertile else "0",
+        request_id.fingerprint,
+        request_id.lifetime,
+        settings.WRITE_LOG_MAX_EVENTS,
+        *write.texts,
+    ]
+    for delay in (*RETRY_DELAYS, None):
+        try:
+            with _available():
+                status, *rest = _script("append")(keys=call_keys, args=arguments)
+            break
+        except LogUnavailable:
+            if delay is None:
+                raise
+            time.sleep(delay)
+    if not rest:
+        return Answer(status)
+    return Answer(status, int(rest[0]), rest[1], hint=rest[2:] == ["1"])
+
+
+def seed(token: str, parent: str, last_number: int, drained_through: int) -> None:
+    """Lets append number `parent`'s children from `last_number` on. The caller holds the partition's row lock."""
+    keys = Keys(partition_of(token))
+    with _available():
+        _script("seed")(keys=[keys.numbers, keys.clock, keys.log], args=[parent, last_number, drained_through])
+
+
+@contextmanager
+def seeding(token: str) -> Iterator[None]:
+    """The application's lock: one process at a time seeds its counters. It saves work; the row lock keeps it right."""
+    lock = client().lock(Keys(partition_of(token)).seeding(token), timeout=30, blocking_timeout=5)
+    with _available():
+        acquired = lock.acquire()
+    if not acquired:
+        raise LogUnavailable("another process is still seeding this application")
+    try:
+        yield
+    finally:
+        # The lease may have run out, or Redis gone: either way it is free again.
+        with suppress(redis.RedisError):
+            lock.release()
+
+
+def read(partition: int, count: int, after: int = 0) -> list[Event]:
+    """The oldest `count` events of the partition that arrived later than `after`."""
+    with _available():
+        entries = client().xrange(Keys(partition).log, min=f"({after}-0" if after else "-", count=count)
+    return [Event(int(key.partition("-")[0]), e["verb"], e["path"], e["text"]) for key, e in entries]
+
+
+def remove(partition: int, through: int, events: Sequence[Event]) -> None:
+    """Forgets what the database has committed: the log up to `through`, and `events` in the pending view."""
+    keys = Keys(partition)
+    arguments: list[str | int] = [through]
+    for event in events:
+        arguments += [event.path, event.arrival]
+    with _available():
+        _script("remove")(keys=[keys.log, keys.pending], args=arguments)
+
+
+def begin_drain(partition: int) -> None:
+    """From here on an append hints again: what it adds may come too late for the drain that begins now."""
+    with _available():
+        client().delete(Keys(partition).hinted)
+
+
+def lengths() -> dict[int, int]:
+    """How many events each partition holds, without the empty ones."""
+    with _available():
+        pipeline = client().pipeline(transaction=False)
+        for partition in range(PARTITIONS):
+            pipeline.xlen(Keys(partition).log)
+        return {partition: length for partition, length in enumerate(pipeline.execute()) if length}
+
+
+def length(partition: int) -> int:
+    with _available():
+        return client().xlen(Keys(partition).log)
+
+
+def pending(token: str, path: str) -> Pending | None:
+    """What is acknowledged of one entity and perhaps not yet stored."""
+    with _available():
+        return Pending.parse(client().hget(Keys(partition_of(token)).pending, path))
+
+
+def discard_pending(token: str, path: str) -> None:
+    """Forgets a pending text for good: only for a dead event that somebody discards."""
+    with _available():
+        client().hdel(Keys(partition_of(token)).pending, path)
+
+
+def pending_children(
+    token: str, parent: str, low: int, high: int, limit: int, from_low: bool
+) -> tuple[int | None, list[Pending | None]]:
+    """The last number given under `parent`, None when it is not known here, and what is pending of a run of numbers."""
+    keys = Keys(partition_of(token))
+    with _available():
+        last, values = _script("page")(
+            keys=[keys.numbers, keys.pending], args=[parent, low, high, limit, "1" if from_low else "0"]
+        )
+    return (None if last is None else int(last)), [Pending.parse(value) for value in values]
+
+
+def horizon() -> int:
+    """An arrival before which every event, of all partitions, is stored: older rows are complete and in order."""
+    with _available():
+        seconds, microseconds = client().time()
+        pipeline = client().pipeline(transaction=False)
+        for partition in range(PARTITIONS):
+            pipeline.xrange(Keys(partition).log, count=1)
+        oldest = [int(entries[0][0].partition("-")[0]) for entries in pipeline.execute() if entries]
+    return min([seconds * 1_000_000 + microseconds, *oldest])
+
+
+def probe() -> None:
+    """Raises `LogUnavailable` unless the state Redis takes writes: one that is read-only, full or loading does not."""
+    with _available():
+        client().set(PROBE, "1", px=1000)
+
+
+def beat_heart() -> None:
+    """Called by a worker, to say that workers work."""
+    with _available():
+        client().set(HEARTBEAT, "1", ex=15)
+
+
+def expect_workers() -> None:
+    """Raises `LogUnavailable` when no worker has shown itself for 15 seconds."""
+    with _available():
+        if not client().exists(HEARTBEAT):
+            raise LogUnavailable("no worker has shown itself")

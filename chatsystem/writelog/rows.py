@@ -1,0 +1,75 @@
+"""What the three persisters share: how an update becomes a row. Documented in docs/write-log.md."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+
+from django.db.models import Model
+
+from chatsystem.writelog.arrival import to_datetime
+from chatsystem.writelog.counts import ChildCount
+from chatsystem.writelog.events import Change, PoisonEvent
+
+
+def update_newer(model: type[Model], text_field: str, pairs: Iterable[tuple[Model | None, Change]]) -> None:
+    """Writes each change over its stored row unless the row is newer: the last writer by arrival wins.
+
+    Raises `PoisonEvent` for a change whose row is not there.
+    """
+    newer = []
+    for row, change in pairs:
+        if row is None:
+            raise PoisonEvent(f"there is no row to update for {change.path.rpartition('/')[2]}")
+        moment = to_datetime(change.arrival)
+        if row.last_request_time < moment:  # type: ignore[attr-defined]
+            setattr(row, text_field, change.text)
+            row.last_request_time = moment  # type: ignore[attr-defined]
+            newer.append(row)
+    if newer:
+        model._default_manager.bulk_update(newer, [text_field, "last_request_time"], batch_size=500)
+
+
+def store_children(
+    model: type[Model],
+    foreign_key: str,
+    text_field: str,
+    parent_ids: Mapping[str, int],
+    changes: Sequence[Change],
+    count: ChildCount,
+) -> None:
+    """Writes the changes of numbered children, and moves their parents' count by what was really inserted.
+
+    `parent_ids` holds the stored parents: path → primary key. Raises `PoisonEvent` for a change whose parent, or whose
+    row to update, is not there, and IntegrityError for a number that is stored already.
+    """
+    inserted: Counter[int] = Counter()
+    fresh = []
+    changed: dict[int, list[Change]] = defaultdict(list)
+    for change in changes:
+        parent_id = parent_ids.get(change.parent)
+        if parent_id is None:
+            raise PoisonEvent("its parent is not stored")
+        if change.created is None:
+            changed[parent_id].append(change)
+            continue
+        inserted[parent_id] += 1
+        fresh.append(
+            model(
+                number=change.number,
+                created_at=to_datetime(change.created),
+                last_request_time=to_datetime(change.arrival),
+                **{f"{foreign_key}_id": parent_id, text_field: change.text},
+            )
+        )
+    model._default_manager.bulk_create(fresh)
+    count.move(inserted)
+
+    pairs: list[tuple[Model | None, Change]] = []
+    for parent_id, of_parent in changed.items():
+        rows = model._default_manager.filter(
+            **{foreign_key: parent_id, "number__in": [change.number for change in of_parent]}
+        )
+        stored = {row.number: row for row in rows}
+        pairs += [(stored.get(change.number), change) for change in of_parent]
+    update_newer(model, text_field, pairs)

@@ -1,0 +1,32 @@
+"""Celery's doors into the write log. Each message is a hint: lost, late or doubled it does no harm."""
+
+from __future__ import annotations
+
+from celery import shared_task
+
+from chatsystem.writelog import log
+from chatsystem.writelog.counts import reconcile_due
+from chatsystem.writelog.drain import drain
+
+#: Seconds after which a drain makes room for the other partitions.
+TURN = 1.0
+
+
+@shared_task(name="writelog.drain")
+def drain_partition(partition: int) -> None:
+    # Nothing drained means that another drain holds the partition: it goes on until the log is empty.
+    if drain(partition, TURN, skip=True) and log.length(partition):
+        drain_partition.delay(partition)
+
+
+@shared_task(name="writelog.sweep")
+def sweep() -> None:
+    """Drains what a lost hint left behind."""
+    log.beat_heart()
+    for partition in log.lengths():
+        drain_partition.delay(partition)
+
+
+@shared_task(name="writelog.reconcile")
+def reconcile() -> None:
+    reconcile_due()

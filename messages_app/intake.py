@@ -1,0 +1,23 @@
+"""The web side of messages: writes on their way to the log. Documented in docs/write-log.md."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from chats.selectors import last_message_number
+from chatsystem.writelog.events import CREATE, UPDATE
+from chatsystem.writelog.intake import Accepted, LastNumbers, accept
+from chatsystem.writelog.log import Write
+
+
+def create_messages(token: str, chat_number: int, bodies: Sequence[str], key: str | None = None) -> Accepted:
+    """All of `bodies` or none, under one contiguous run of numbers that begins with the answer's."""
+    return accept(token, Write(CREATE, f"{token}/{chat_number}", "", bodies), _stored(token, chat_number), key)
+
+
+def update_message(token: str, chat_number: int, number: int, body: str) -> Accepted:
+    return accept(token, Write(UPDATE, f"{token}/{chat_number}", str(number), [body]), _stored(token, chat_number))
+
+
+def _stored(token: str, chat_number: int) -> LastNumbers:
+    return {f"{token}/{chat_number}": lambda: last_message_number(token, chat_number)}

@@ -1,0 +1,34 @@
+"""Reading messages, as acknowledged. Documented in docs/write-log.md."""
+
+from __future__ import annotations
+
+from django.db.models import QuerySet
+from rest_framework.exceptions import NotFound
+
+from chats.models import Chat
+from chatsystem.writelog import log
+from chatsystem.writelog.reads import Run, Window, children, overlay
+from messages_app.models import Message
+
+
+def get_message(token: str, chat_number: int, number: int) -> Message:
+    """The message; unsaved when it is acknowledged and not yet stored. Raises NotFound."""
+    pending = log.pending(token, f"{token}/{chat_number}/{number}")
+    row = Message.objects.filter(chat__application__token=token, chat__number=chat_number, number=number).first()
+    message = overlay(row, pending, "body", lambda: Message(number=number))
+    if message is None:
+        raise NotFound
+    return message
+
+
+def list_messages(token: str, chat_number: int, window: Window) -> Run[Message]:
+    """Raises NotFound for an unknown chat."""
+
+    def stored() -> QuerySet[Message] | None:
+        chat = Chat.objects.filter(application__token=token, number=chat_number).first()
+        return None if chat is None else Message.objects.filter(chat=chat).order_by("number")
+
+    run = children(token, f"{token}/{chat_number}", window, stored, "body", lambda number: Message(number=number))
+    if run is None:
+        raise NotFound
+    return run

@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.reverse import reverse
+from rest_framework.serializers import ListSerializer
+
+from chatsystem.api.idempotency import idempotency_key
+from chatsystem.api.pagination import NumberPage
+from chatsystem.api.views import EntityViewSet, created
+from chatsystem.writelog.arrival import to_datetime
+from chatsystem.writelog.intake import Accepted
+from messages_app.intake import create_messages, update_message
+from messages_app.models import Message
+from messages_app.selectors import get_message, list_messages
+from messages_app.serializers import MAX_BATCH, MessageSerializer
+
+
+class MessageViewSet(EntityViewSet):
+    serializer_class = MessageSerializer
+
+    def list(self, request: Request, token: str, chat_number: int) -> Response:
+        page = NumberPage.of(request)
+        return Response(page.answer(list_messages(token, chat_number, page.window()), self.represent_all))
+
+    def create(self, request: Request, token: str, chat_number: int) -> Response:
+        """One message, or an array of them: the array gets one run of numbers, all or nothing."""
+        key = idempotency_key(request)
+        if isinstance(request.data, list):
+            bodies = _validated_bodies(request.data)
+            accepted = create_messages(token, chat_number, bodies, key)
+            return created(self.represent_all(_messages(accepted, bodies)), accepted)
+        body = self.validated(request)["body"]
+        accepted = create_messages(token, chat_number, [body], key)
+        kwargs = {"token": token, "chat_number": chat_number, "number": accepted.number}
+        location = reverse("message", kwargs=kwargs, request=request)
+        return created(self.represent(_messages(accepted, [body])[0]), accepted, location)
+
+    def retrieve(self, request: Request, token: str, chat_number: int, number: int) -> Response:
+        return Response(self.represent(get_message(token, chat_number, number)))
+
+    def partial_update(self, request: Request, token: str, chat_number: int, number: int) -> Response:
+        message = get_message(token, chat_number, number)
+        message.body = self.validated(request)["body"]
+        accepted = update_message(token, chat_number, number, message.body)
+        message.last_request_time = to_datetime(accepted.arrival)
+        return Response(self.represent(message))
+
+
+def _validated_bodies(data: list[Any]) -> list[str]:
+    """Raises a 400 that names the index of each wrong element."""
+    batch = ListSerializer(child=MessageSerializer(), data=data, allow_empty=False, max_length=MAX_BATCH)
+    batch.is_valid(raise_exception=True)
+    return [message["body"] for message in batch.validated_data]
+
+
+def _messages(accepted: Accepted, bodies: list[str]) -> list[Message]:
+    """The acknowledged run: numbers and arrivals go up one by one."""
+    first = to_datetime(accepted.arrival)
+    moments = [first + timedelta(microseconds=i) for i in range(len(bodies))]
+    return [
+        Message(number=accepted.number + i, body=body, created_at=moment, last_request_time=moment)
+        for i, (body, moment) in enumerate(zip(bodies, moments, strict=True))
+    ]
