@@ -1,0 +1,76 @@
+# The two commands to know: `make run` and `make test`. Settings are variables: make run PORT=9000 DATA_DIR=/srv/chat
+
+PYTHON ?= python3
+UV ?= uv
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check --no-input
+INSTALL := $(PIP) install --require-hashes --only-binary :all: --requirement
+
+# To every recipe, where they are set; the defaults are in chatsystem/embedded/options.py.
+export PORT BIND DATA_DIR WORKERS
+
+.DEFAULT_GOAL := help
+.PHONY: help run admin test lint format lock clean
+
+help: ## Show this list
+	@awk 'BEGIN { FS = ":.*## " } /^##@/ { printf "\n%s\n", substr($$0, 5) } \
+		/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+##@ Use
+
+# make starts this line without a shell between, so its SIGTERM reaches the runner.
+run: $(VENV)/.embedded ## Start everything: PORT=8000 BIND=127.0.0.1 DATA_DIR=./data WORKERS=5
+	@$(BIN)/python -m chatsystem.embedded --end-with-parent
+
+admin: $(VENV)/.embedded ## Create a user for /admin/ (same DATA_DIR as make run)
+	@$(BIN)/python manage.py createsuperuser
+
+##@ Develop
+
+test: lint ## Everything that has to be green: checks and tests
+	$(BIN)/pytest
+
+lint: $(VENV)/.dev ## Style, types, the import contract, migrations, deployment checks
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy .
+	$(BIN)/lint-imports
+	$(BIN)/python manage.py makemigrations --check --dry-run
+	SECRET_KEY=$$($(BIN)/python -c 'import secrets; print(secrets.token_urlsafe(64))') HTTPS_ONLY=1 ADMIN_API_KEY=checked \
+		$(BIN)/python manage.py check --deploy --fail-level WARNING
+
+format: $(VENV)/.dev ## Format and sort imports
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+# The second and third lock are held to the versions of the first, so that one .venv serves all.
+COMPILE := $(UV) pip compile --quiet --universal --python-version 3.10 --generate-hashes --custom-compile-command "make lock"
+lock: ## Pin the newest versions that requirements/*.in allow (needs uv)
+	$(COMPILE) requirements/embedded.in --output-file requirements/embedded.lock
+	$(COMPILE) requirements/dev.in --constraint requirements/embedded.lock --output-file requirements/dev.lock
+	$(COMPILE) requirements.txt --constraint requirements/embedded.lock --output-file requirements/all.lock
+
+clean: ## Remove .venv and caches; DATA_DIR stays
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# The virtual environment. pip is what `venv` makes last, so a half-made one is made again.
+
+$(BIN)/pip:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null || { \
+		echo "make: $(PYTHON) is not a Python of version 3.10 or later; name one with PYTHON=python3.12." >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+		echo "make: $(PYTHON) cannot make virtual environments; install its venv (Debian, Ubuntu: apt install python3-venv)." >&2; exit 1; }
+	@$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.embedded: requirements/embedded.lock | $(BIN)/pip
+	@echo "Installing the packages of $< into $(VENV) (only the first time and after an update)."
+	@$(INSTALL) $<
+	@touch $@
+
+# Holds all of embedded.lock in the same versions, so it counts for both.
+$(VENV)/.dev: requirements/dev.lock | $(BIN)/pip
+	@echo "Installing the packages of $< into $(VENV) (only the first time and after an update)."
+	@$(INSTALL) $<
+	@touch $(VENV)/.embedded $@
