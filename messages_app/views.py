@@ -52,7 +52,7 @@ class MessageViewSet(EntityViewSet):
 
 def _validated_bodies(data: list[Any]) -> list[str]:
     """Raises a 400 that names the index of each wrong element."""
-    batch = ListSerializer(child=MessageSerializer(), data=data, allow_empty=False, max_length=MAX_BATCH)
+    batch: ListSerializer = ListSerializer(child=MessageSerializer(), data=data, allow_empty=False, max_length=MAX_BATCH)
     batch.is_valid(raise_exception=True)
     return [message["body"] for message in batch.validated_data]
 

@@ -3,12 +3,12 @@
 All keys of a partition `p` share the hash tag `{p}`, so that one script reaches them on a Redis Cluster too.
 
 key                        | type   | written by   | presence means                                | removed by
----------------------------|--------|--------------|-----------------------------------------------|---------------------
-`{p}:log`                  | stream | append       | events acknowledged and not yet stored        | remove, after commit
+---------------------------|--------|--------------|-----------------------------------------------|-----------------
+`{p}:log`                  | stream | append       | events acknowledged and not yet stored        | remove
 `{p}:clock`                | string | append, seed | arrival of the newest event, in microseconds  | nobody
 `{p}:numbers`              | hash   | append, seed | parent path → last number given to a child,   | nobody
                            |        |              | and the run_id that may trust it (the fence)  |
-`{p}:pending`              | hash   | append       | path → newest acknowledged text, for reads    | remove, after commit
+`{p}:pending`              | hash   | append       | path → newest acknowledged text, for reads    | remove
 `{p}:receipt:<scope>:<id>` | string | append       | this request was answered, and with what      | its time to live
 `{p}:hinted`               | string | append       | a drain was asked for and has not begun       | drain; 2 s
 `{p}:seeding:<token>`      | string | seed         | someone seeds this application's counters     | seed; its lease
