@@ -105,8 +105,8 @@ AUTH_PASSWORD_VALIDATORS = [
 ]
 
 STATIC_URL = "static/"
-STATIC_ROOT = DATA_DIR.root / "static"
-# The admin's few files are served from where they are installed: no collectstatic on a machine that just runs it.
+#: Where collectstatic gathers the admin's files. Unset, they are served from where they are installed.
+STATIC_ROOT = env.str("STATIC_ROOT", None)
 WHITENOISE_USE_FINDERS = True
 WHITENOISE_AUTOREFRESH = False
 

@@ -52,7 +52,8 @@ class MessageViewSet(EntityViewSet):
 
 def _validated_bodies(data: list[Any]) -> list[str]:
     """Raises a 400 that names the index of each wrong element."""
-    batch: ListSerializer = ListSerializer(child=MessageSerializer(), data=data, allow_empty=False, max_length=MAX_BATCH)
+    child = MessageSerializer()
+    batch: ListSerializer = ListSerializer(child=child, data=data, allow_empty=False, max_length=MAX_BATCH)
     batch.is_valid(raise_exception=True)
     return [message["body"] for message in batch.validated_data]
 

@@ -3,35 +3,67 @@
 from __future__ import annotations
 
 import subprocess
+import threading
 import time
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import redis
+from django.conf import settings
+from django.db import connections
 from rest_framework.test import APIClient
 
+from chatsystem.embedded import redis_server
 
-def start_redis(folder: Path) -> subprocess.Popen:
+
+class RealRedis:
     """A state Redis as `make run` configures it, answering on the socket that the settings name."""
-    from chatsystem.embedded.redis_server import find_redis_server
 
-    from django.conf import settings
+    def __init__(self) -> None:
+        self.start()
 
-    socket = settings.DATA_DIR.redis_socket
-    socket.parent.mkdir(parents=True, exist_ok=True)
-    command = [find_redis_server(), "--port", "0", "--unixsocket", str(socket), "--dir", str(folder)]
-    command += ["--appendonly", "yes", "--appendfsync", "always", "--maxmemory-policy", "noeviction", "--save", ""]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-    deadline = time.monotonic() + 10
-    while True:
+    def start(self) -> None:
+        socket = settings.DATA_DIR.redis_socket
+        for folder in (socket.parent, settings.DATA_DIR.redis):
+            folder.mkdir(parents=True, exist_ok=True)
+        self.process = subprocess.Popen(redis_server.command(settings.DATA_DIR), stdout=subprocess.DEVNULL)
+        deadline = time.monotonic() + 10
+        while True:
+            try:
+                redis.Redis(unix_socket_path=str(socket)).ping()
+                return
+            except redis.ConnectionError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.02)
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+    def restart(self) -> None:
+        """The same data, another process."""
+        self.kill()
+        self.start()
+
+
+def in_threads(work: Callable[[int], None], clients: Iterable[int]) -> None:
+    """Runs `work` for each client in a thread of its own, all begun together; raises what any of them raised."""
+    clients = list(clients)
+    together = threading.Barrier(len(clients))
+
+    def run(client: int) -> None:
+        together.wait()
         try:
-            redis.Redis(unix_socket_path=str(socket)).ping()
-            return process
-        except redis.ConnectionError:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(0.02)
+            work(client)
+        finally:
+            connections.close_all()
+
+    with ThreadPoolExecutor(len(clients)) as pool:
+        for future in [pool.submit(run, client) for client in clients]:
+            future.result()
 
 
 def drain_all() -> int:

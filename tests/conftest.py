@@ -2,42 +2,30 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 
-# Before Django reads its settings: a state Redis and files of this run's own.
-_folder = tempfile.TemporaryDirectory(prefix="chatsystem-tests-")
-os.environ["DATA_DIR"] = _folder.name
-for name in ("DATABASE_URL", "REDIS_URL", "CACHE_URL", "CELERY_BROKER_URL", "ADMIN_API_KEY", "HTTPS_ONLY"):
-    os.environ.pop(name, None)
+import pytest
+from django.conf import settings
+from rest_framework.test import APIClient
 
-import pytest  # noqa: E402
-from rest_framework.test import APIClient  # noqa: E402
-
-from tests.bench import Tenant, drain_all, start_redis  # noqa: E402
+from tests.bench import RealRedis, Tenant, drain_all
 
 
 @pytest.fixture(scope="session")
-def redis_process() -> Iterator[subprocess.Popen]:
-    process = start_redis(Path(_folder.name))
-    yield process
-    process.terminate()
-    process.wait(10)
+def redis_server() -> Iterator[RealRedis]:
+    server = RealRedis()
+    yield server
+    server.kill()
 
 
 @pytest.fixture(scope="session")
-def django_db_modify_db_settings(redis_process: subprocess.Popen) -> None:
+def django_db_modify_db_settings(redis_server: RealRedis) -> None:
     """A file, not memory: threads and other processes open it too."""
-    from django.conf import settings
-
-    settings.DATABASES["default"].setdefault("TEST", {})["NAME"] = str(Path(_folder.name) / "test.sqlite3")
+    settings.DATABASES["default"].setdefault("TEST", {})["NAME"] = str(settings.DATA_DIR.root / "test.sqlite3")
 
 
 @pytest.fixture
-def state(redis_process: subprocess.Popen) -> object:
+def state(redis_server: RealRedis) -> object:
     """The state Redis, empty."""
     from chatsystem.writelog import log
 

@@ -1,0 +1,205 @@
+"""Accepting writes: numbers, arrivals, the fence, receipts, limits."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import pytest
+from django.db import connection
+
+from chatsystem.writelog import log
+from chatsystem.writelog.intake import accept
+from chatsystem.writelog.keys import Keys, partition_of
+from chatsystem.writelog.log import LogFull, RequestId, UnknownEntity, Write
+from messages_app.models import Message
+from tests.bench import RealRedis, Tenant, drain_all, in_threads
+
+
+def test_sixteen_threads_posting_to_one_chat_get_the_numbers_1_to_n_and_each_body_its_own(ours: Tenant) -> None:
+    # Given a chat,
+    ours.chat()
+
+    # when 16 clients post 40 messages each, at once, while drains run,
+    acknowledged: dict[int, str] = {}
+    stop = threading.Event()
+
+    def post(client: int) -> None:
+        for i in range(40):
+            body = f"client {client}, message {i}"
+            number = ours.message(1, body)["number"]
+            assert acknowledged.setdefault(number, body) == body
+
+    drains = threading.Thread(target=_drain_until, args=(stop,))
+    drains.start()
+    in_threads(post, range(16))
+    stop.set()
+    drains.join()
+    drain_all()
+
+    # then the numbers are exactly 1..640, and each body is stored under the number that its client was given.
+    assert sorted(acknowledged) == list(range(1, 641))
+    assert dict(Message.objects.values_list("number", "body")) == acknowledged
+
+
+def test_sixteen_threads_opening_chats_get_the_numbers_1_to_n(ours: Tenant) -> None:
+    numbers: list[int] = []
+    in_threads(lambda client: numbers.extend(ours.chat(f"by {client}")["number"] for _ in range(10)), range(16))
+
+    assert sorted(numbers) == list(range(1, 161))
+
+
+def test_arrivals_increase_strictly_in_a_partition_even_when_the_clock_stands_behind(ours: Tenant, state: Any) -> None:
+    # Given a partition whose newest event arrived an hour from now, by the clock of then,
+    clock = Keys(partition_of(ours.token)).clock
+    ahead = int(state.get(clock)) + 3_600_000_000
+    state.set(clock, ahead)
+
+    # when two writes arrive,
+    first, second = ours.chat(), ours.chat()
+
+    # then each is later than all before it.
+    assert ours.get()["created_at"] < first["created_at"] < second["created_at"]
+    assert int(state.get(clock)) == ahead + 2
+
+
+@pytest.mark.parametrize("lost", ["numbers", "clock", "everything"])
+def test_a_redis_that_lost_its_numbers_goes_on_after_the_last_one_stored(ours: Tenant, state: Any, lost: str) -> None:
+    # Given three stored messages,
+    ours.chat()
+    ours.batch(1, ["1", "2", "3"])
+    drain_all()
+
+    # when Redis loses its numbers, its clock, or everything it holds,
+    keys = Keys(partition_of(ours.token))
+    state.flushall() if lost == "everything" else state.delete(getattr(keys, lost))
+
+    # then the next message is number 4, the next chat number 2, and both arrive later than what is stored.
+    message, chat = ours.message(1, "4"), ours.chat()
+    assert (message["number"], chat["number"]) == (4, 2)
+    assert message["created_at"] > ours.get("/chats/1/messages/3")["created_at"]
+
+
+def test_a_redis_rolled_back_to_an_old_state_hands_out_no_number_a_second_time(
+    ours: Tenant, state: Any, redis_server: RealRedis
+) -> None:
+    # Given a Redis whose numbers are remembered as they were at message 2, while 5 are stored,
+    ours.chat()
+    ours.batch(1, ["1", "2"])
+    keys = Keys(partition_of(ours.token))
+    before = {name: state.dump(name) for name in state.keys("{*")}
+    ours.batch(1, ["3", "4", "5"])
+    drain_all()
+    state.flushall()
+    for name, value in before.items():
+        state.restore(name, 0, value)
+
+    # when it comes back as another process,
+    redis_server.restart()
+
+    # then its numbers are not trusted: the next one is 6, and what is stored stays.
+    assert state.hget(keys.numbers, f"{ours.token}/1").startswith("2 ")
+    assert ours.message(1, "6")["number"] == 6
+    drain_all()
+    assert list(Message.objects.order_by("number").values_list("body", flat=True)) == ["1", "2", "3", "4", "5", "6"]
+
+
+def test_a_rolled_back_redis_shows_what_is_stored_and_not_what_it_remembers(ours: Tenant, state: Any) -> None:
+    # Given a Redis that went back to before an edit and two further messages, all of which are stored,
+    ours.chat()
+    ours.message(1, "as first written")
+    before = {name: state.dump(name) for name in state.keys("{*")}
+    ours.api.patch(f"{ours.path}/chats/1/messages/1", {"body": "as edited"}, format="json")
+    ours.batch(1, ["2", "3"])
+    drain_all()
+    state.flushall()
+    for name, value in before.items():
+        state.restore(name, 0, value)
+
+    # then reads show the stored text and all messages, from both ends, before anybody has written again.
+    assert ours.get("/chats/1/messages/1")["body"] == "as edited"
+    for order in ("asc", "desc"):
+        bodies = [message["body"] for message in ours.get("/chats/1/messages", order=order)["results"]]
+        assert sorted(bodies) == ["2", "3", "as edited"]
+
+
+def test_twenty_seeders_at_once_agree_on_the_numbers(ours: Tenant, state: Any) -> None:
+    # Given a chat with ten stored messages and a Redis that lost everything,
+    ours.chat()
+    ours.batch(1, [str(i) for i in range(10)])
+    drain_all()
+    state.flushall()
+
+    # when 20 clients post at once,
+    numbers: list[int] = []
+    in_threads(lambda client: numbers.append(ours.message(1, f"by {client}")["number"]), range(20))
+
+    # then they get the next 20 numbers, each once.
+    assert sorted(numbers) == list(range(11, 31))
+
+
+def test_a_write_for_an_unknown_parent_leaves_no_key_behind(ours: Tenant, state: Any) -> None:
+    before = sorted(state.keys())
+    unknown = "0" * 32
+
+    for path in (f"/applications/{unknown}/chats", f"/applications/{unknown}/chats/1/messages"):
+        response = ours.api.post(path, {"title": "x", "body": "x"}, format="json")
+        assert response.status_code == 404
+    for path in (f"/applications/{unknown}", f"{ours.path}/chats/1", f"{ours.path}/chats/1/messages/1"):
+        response = ours.api.patch(path, {"name": "x", "title": "x", "body": "x"}, format="json")
+        assert response.status_code == 404
+
+    assert sorted(state.keys()) == before
+
+
+def test_the_same_request_sent_again_by_the_client_library_is_one_write(ours: Tenant) -> None:
+    # Given a chat,
+    ours.chat()
+    write = Write("create", f"{ours.token}/1", "", ["once"])
+    request_id = RequestId(ours.token, "the request's own id", "fingerprint", 30)
+
+    # when the answer to a write is lost, and the same script is sent again,
+    first = log.append(ours.token, write, request_id)
+    second = log.append(ours.token, write, request_id)
+
+    # then it is one message, under one number.
+    assert (first.status, second.status) == ("ok", "again")
+    assert (first.arrival, first.name) == (second.arrival, second.name)
+    assert [m["body"] for m in ours.get("/chats/1/messages")["results"]] == ["once"]
+
+
+def test_a_full_log_refuses_and_changes_nothing(ours: Tenant, state: Any, settings: Any) -> None:
+    # Given a log that may hold 3 events and holds 2,
+    ours.chat()
+    settings.WRITE_LOG_MAX_EVENTS = 3
+
+    # when a batch of two arrives,
+    with pytest.raises(LogFull):
+        accept(ours.token, Write("create", f"{ours.token}/1", "", ["a", "b"]), {})
+
+    # then nothing of it is there, and one message still fits, under number 1; the next is refused as 503.
+    assert ours.message(1, "fits")["number"] == 1
+    refused = ours.api.post(f"{ours.path}/chats/1/messages", {"body": "x"}, format="json")
+    assert (refused.status_code, refused.headers["Retry-After"]) == (503, "1")
+    drain_all()
+    assert ours.message(1, "fits again")["number"] == 2
+
+
+def test_an_update_of_a_number_never_given_is_unknown(ours: Tenant) -> None:
+    ours.chat()
+    with pytest.raises(UnknownEntity):
+        accept(ours.token, Write("update", f"{ours.token}/1", "1", ["x"]), {})
+
+
+def test_a_post_in_the_steady_state_touches_no_database(ours: Tenant, django_assert_num_queries: Any) -> None:
+    ours.chat()
+    with django_assert_num_queries(0, connection=connection):
+        ours.message(1)
+
+
+def _drain_until(stop: threading.Event) -> None:
+    try:
+        while not stop.is_set():
+            drain_all()
+    finally:
+        connection.close()

@@ -1,0 +1,265 @@
+"""Draining: bulk, in order, exactly once, last writer by arrival, poison set aside."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from typing import Any
+
+import pytest
+from django.db import OperationalError, connections
+
+from applications.models import Application
+from chats.models import Chat
+from chatsystem.writelog import drain as drain_module
+from chatsystem.writelog import log
+from chatsystem.writelog.arrival import to_micros
+from chatsystem.writelog.counts import reconcile_due
+from chatsystem.writelog.drain import drain
+from chatsystem.writelog.events import CREATE, UPDATE, Event, fold
+from chatsystem.writelog.keys import Keys, partition_of
+from chatsystem.writelog.models import DeadEvent, Partition
+from messages_app.models import Message
+from tests.bench import Tenant, drain_all, in_threads
+
+
+def test_a_drain_stores_what_was_acknowledged_and_empties_the_log(ours: Tenant, theirs: Tenant, state: Any) -> None:
+    # Given writes of two tenants, some of them updates,
+    ours.chat("title")
+    acknowledged = ours.batch(1, ["one", "two"])
+    ours.api.patch(f"{ours.path}/chats/1/messages/2", {"body": "two, edited"}, format="json")
+    ours.api.patch(f"{ours.path}/chats/1", {"title": "title, edited"}, format="json")
+
+    # when the log is drained,
+    drain_all()
+
+    # then the rows are what was acknowledged, each tenant's its own, and nothing is left in the log or pending.
+    mine = Message.objects.filter(chat__application__token=ours.token).order_by("number")
+    assert [message.body for message in mine] == ["one", "two, edited"]
+    assert [to_micros(m.created_at) for m in mine] == [_micros(m["created_at"]) for m in acknowledged]
+    assert Chat.objects.get(application__token=ours.token).title == "title, edited"
+    assert Message.objects.get(chat__application__token=theirs.token).body == "theirs"
+    assert log.lengths() == {}
+    assert state.keys("*:pending") == []
+
+
+def test_counts_are_right_after_the_drain_without_a_reconcile(ours: Tenant, theirs: Tenant) -> None:
+    for _ in range(3):
+        ours.chat()
+    ours.batch(1, ["a"] * 7)
+    ours.batch(3, ["b"] * 2)
+    drain_all()
+
+    assert ours.get()["chats_count"] == 3
+    assert [chat["messages_count"] for chat in ours.get("/chats")["results"]] == [7, 0, 2]
+    assert theirs.get()["chats_count"] == 1
+    assert reconcile_due() == []
+
+
+def test_a_drain_that_dies_between_commit_and_removal_stores_nothing_twice(
+    ours: Tenant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given a drain that committed and died before it could empty the log,
+    ours.chat()
+    ours.batch(1, ["one", "two"])
+    partition = partition_of(ours.token)
+    with monkeypatch.context() as patched:
+        patched.setattr(log, "remove", _die)
+        with pytest.raises(SystemExit):
+            drain(partition)
+    assert log.length(partition) > 0
+
+    # when the next one drains,
+    drain(partition)
+
+    # then each message is there once, the counts too, and the log is empty.
+    assert Message.objects.count() == 2
+    assert Chat.objects.get().messages_count == 2
+    assert log.length(partition) == 0
+    assert reconcile_due() == []
+
+
+def test_a_drain_that_dies_before_commit_leaves_everything_in_the_log(
+    ours: Tenant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours.chat()
+    ours.message(1, "kept")
+    partition = partition_of(ours.token)
+    with monkeypatch.context() as patched:
+        patched.setattr(Partition, "save", _die)
+        with pytest.raises(SystemExit):
+            drain(partition)
+
+    assert Message.objects.count() == 0
+    assert ours.get("/chats/1/messages/1")["body"] == "kept"
+    drain(partition)
+    assert Message.objects.get().body == "kept"
+
+
+def test_events_that_come_back_with_an_older_redis_are_not_stored_again(ours: Tenant, state: Any) -> None:
+    # Given messages that were stored, and a log that holds them again,
+    ours.chat()
+    ours.message(1, "one")
+    keys = Keys(partition_of(ours.token))
+    old_log, old_pending = state.dump(keys.log), state.dump(keys.pending)
+    ours.api.patch(f"{ours.path}/chats/1/messages/1", {"body": "one, edited"}, format="json")
+    drain_all()
+    state.restore(keys.log, 0, old_log, replace=True)
+    state.restore(keys.pending, 0, old_pending, replace=True)
+
+    # when it is drained,
+    drain_all()
+
+    # then the newer text stays, no row and no count is doubled, and the log is empty.
+    assert Message.objects.get().body == "one, edited"
+    assert Chat.objects.get().messages_count == 1
+    assert log.lengths() == {}
+    assert state.keys("*:pending") == []
+
+
+def test_the_later_arrival_wins_in_whatever_order_two_updates_are_stored(ours: Tenant) -> None:
+    # Given a stored message,
+    ours.chat()
+    ours.message(1, "as created")
+    drain_all()
+    path = f"{ours.token}/1/1"
+    now = to_micros(Message.objects.get().last_request_time)
+
+    # when an update is stored after one that arrived later than it,
+    drain_module.store([Event(now + 20, UPDATE, path, "later")])
+    drain_module.store([Event(now + 10, UPDATE, path, "earlier")])
+
+    # then the later one stays; in one batch likewise.
+    assert Message.objects.get().body == "later"
+    drain_module.store([Event(now + 40, UPDATE, path, "latest"), Event(now + 30, UPDATE, path, "before it")])
+    assert Message.objects.get().body == "latest"
+
+
+def test_folding_keeps_the_create_and_the_newest_text() -> None:
+    events = [Event(1, CREATE, "t/1", "a"), Event(3, UPDATE, "t/1", "c"), Event(2, UPDATE, "t/1", "b")]
+
+    (change,) = fold(events)
+
+    assert (change.created, change.arrival, change.text) == (1, 3, "c")
+
+
+def test_five_drains_at_once_store_everything_once(ours: Tenant, theirs: Tenant) -> None:
+    # Given 600 messages of two tenants in the log,
+    ours.chat()
+    for _ in range(6):
+        ours.batch(1, ["x"] * 50)
+        theirs.batch(1, ["y"] * 50)
+
+    # when five workers drain all partitions at once,
+    def work(_: int) -> None:
+        for partition in (partition_of(ours.token), partition_of(theirs.token)):
+            drain(partition, skip=True)
+
+    in_threads(work, range(5))
+    drain_all()
+
+    # then each message is there once, and the counts say so.
+    assert Message.objects.count() == 601
+    assert sorted(Chat.objects.values_list("messages_count", flat=True)) == [300, 301]
+    assert reconcile_due() == []
+
+
+def test_a_drain_killed_with_sigkill_gives_its_partition_free_at_once(ours: Tenant) -> None:
+    # Given a process that holds the partition in the middle of its transaction,
+    ours.chat()
+    ours.message(1, "survives")
+    connections.close_all()
+    context = multiprocessing.get_context("fork")
+    holding, hold = context.Event(), context.Event()
+    process = context.Process(target=_drain_and_hang, args=(partition_of(ours.token), holding, hold))
+    process.start()
+    assert holding.wait(20)
+
+    # when it is killed,
+    process.kill()
+    process.join()
+
+    # then the next drain stores what it left.
+    assert drain(partition_of(ours.token)) > 0
+    assert Message.objects.get().body == "survives"
+
+
+def test_a_poison_event_is_set_aside_and_its_neighbours_are_stored(ours: Tenant, state: Any) -> None:
+    # Given an event in the middle of a batch that no table can hold,
+    ours.chat()
+    ours.message(1, "before")
+    clock = Keys(partition_of(ours.token)).clock
+    poison = int(state.get(clock)) + 1
+    state.set(clock, poison)
+    entry = {"verb": "update", "path": f"{ours.token}/1/99", "text": "of a message that never was"}
+    state.xadd(Keys(partition_of(ours.token)).log, entry, id=f"{poison}-0")
+    ours.message(1, "after")
+
+    # when the log is drained,
+    drain_all()
+
+    # then its neighbours are stored, and it stands among the dead events with its error.
+    assert list(Message.objects.order_by("number").values_list("body", flat=True)) == ["before", "after"]
+    dead = DeadEvent.objects.get()
+    assert (dead.path, dead.text, dead.arrival) == (entry["path"], entry["text"], poison)
+    assert "PoisonEvent" in dead.error
+    assert log.lengths() == {}
+
+
+def test_an_acknowledged_create_that_cannot_be_stored_stays_readable(
+    ours: Tenant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given a message that the database refuses,
+    ours.chat()
+    drain_all()
+    ours.message(1, "refused")
+    with monkeypatch.context() as patched:
+        patched.setattr(Message.objects, "bulk_create", _refuse)
+        patched.setattr(Message._default_manager, "bulk_create", _refuse)
+        drain_all()
+
+    # then it is a dead event, and its reader still gets it.
+    assert DeadEvent.objects.get().path == f"{ours.token}/1/1"
+    assert ours.get("/chats/1/messages/1")["body"] == "refused"
+    assert [m["body"] for m in ours.get("/chats/1/messages")["results"]] == ["refused"]
+
+
+def test_a_database_that_is_away_makes_no_dead_events(ours: Tenant, monkeypatch: pytest.MonkeyPatch) -> None:
+    ours.chat()
+    with monkeypatch.context() as patched:
+        patched.setattr(Application._default_manager, "bulk_create", _database_away)
+        with pytest.raises(OperationalError):
+            drain(partition_of(ours.token))
+
+    assert DeadEvent.objects.count() == 0
+    assert drain_all() == 2
+
+
+def _drain_and_hang(partition: int, holding: Any, hold: Any) -> None:
+    def hang(events: list[Event]) -> list:
+        holding.set()
+        hold.wait()
+        os._exit(1)
+
+    log.client.cache_clear()
+    log._script.cache_clear()
+    drain_module.store = hang
+    drain(partition)
+
+
+def _die(*args: object, **kwargs: object) -> None:
+    raise SystemExit
+
+
+def _refuse(*args: object, **kwargs: object) -> None:
+    raise ValueError("refused by the database")
+
+
+def _database_away(*args: object, **kwargs: object) -> None:
+    raise OperationalError("away")
+
+
+def _micros(text: str) -> int:
+    from datetime import datetime
+
+    return to_micros(datetime.fromisoformat(text.replace("Z", "+00:00")))
