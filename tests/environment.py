@@ -1,4 +1,4 @@
-"""Set before Django reads its settings, which pytest-django does before any conftest: named by `-p` in pyproject.toml."""
+"""Set before Django reads its settings, which pytest-django does before any conftest: see `-p` in pyproject.toml."""
 
 import os
 import tempfile

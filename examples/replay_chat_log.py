@@ -1,0 +1,247 @@
+#!/usr/bin/env python
+"""Replays a chat log through the API, reads everything back and compares.
+
+The log is JSON lines (`.gz` or plain), one message a line: {"chat": "…", "body": "…"}. Each distinct `chat` becomes a
+chat; its messages are posted in order. Every POST bears an Idempotency-Key and is repeated until it is answered, so the
+server may be killed and restarted in the middle.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gzip
+import http.client
+import json
+import os
+import random
+import re
+import sys
+import time
+import uuid
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+from tqdm import tqdm
+
+#: Seconds for which a request is repeated before the replay gives up.
+PATIENCE = 120
+#: Words that are looked for in the end.
+SEARCHES = 25
+
+
+class Client:
+    """One keep-alive connection. A request is repeated, under the same key, until the server answers it."""
+
+    def __init__(self, base: str) -> None:
+        self.base = urlsplit(base)
+        self.connection: http.client.HTTPConnection | None = None
+
+    def call(self, method: str, path: str, data: Any = None, headers: dict[str, str] | None = None) -> Any:
+        headers = {"Content-Type": "application/json", **(headers or {})}
+        if method == "POST":
+            headers["Idempotency-Key"] = str(uuid.uuid4())
+        body = None if data is None else json.dumps(data).encode()
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            status, answer = self._try(method, path, body, headers)
+            if 200 <= status < 300:
+                return json.loads(answer)
+            if 400 <= status < 500 or time.monotonic() > deadline:
+                raise SystemExit(f"{method} {path.partition('?')[0]}: {status} {answer.decode(errors='replace')}")
+            time.sleep(0.2)
+
+    def _try(self, method: str, path: str, body: bytes | None, headers: dict[str, str]) -> tuple[int, bytes]:
+        try:
+            if self.connection is None:
+                secure = self.base.scheme == "https"
+                kind = http.client.HTTPSConnection if secure else http.client.HTTPConnection
+                self.connection = kind(self.base.hostname or "localhost", self.base.port, timeout=30)
+            self.connection.request(method, self.base.path.rstrip("/") + path, body, headers)
+            response = self.connection.getresponse()
+            return response.status, response.read()
+        except (OSError, http.client.HTTPException) as error:
+            if self.connection is not None:
+                self.connection.close()
+            self.connection = None
+            return 503, str(error).encode()
+
+
+@dataclass
+class Chat:
+    title: str
+    bodies: list[str] = field(default_factory=list)
+    number: int = 0
+
+
+def read_log(path: str, messages: int | None) -> list[Chat]:
+    """The log's chats, in the order in which they begin."""
+    chats: dict[str, Chat] = {}
+    with gzip.open(path, "rt", encoding="utf-8") if path.endswith(".gz") else open(path, encoding="utf-8") as lines:
+        for line, _ in zip(lines, range(messages or sys.maxsize), strict=False):
+            message = json.loads(line)
+            chats.setdefault(message["chat"], Chat(message["chat"])).bodies.append(message["body"])
+    return list(chats.values())
+
+
+class Replay:
+    def __init__(self, base: str, clients: int, batch: int) -> None:
+        self.base, self.clients, self.batch = base, clients, batch
+        key = os.environ.get("ADMIN_API_KEY")
+        access = {"Authorization": f"Bearer {key}"} if key else {}
+        created = Client(base).call("POST", "/applications", {"name": "replayed chat log"}, access)
+        self.path = f"/applications/{created['token']}"
+        self.token = created["token"]
+
+    def post(self, chats: list[Chat]) -> None:
+        """Opens the chats in order, then posts their messages, each chat's in order, the chats side by side."""
+        client = Client(self.base)
+        for chat in chats:
+            chat.number = client.call("POST", f"{self.path}/chats", {"title": chat.title})["number"]
+        # Longest first, so that no client is left alone with a long one at the end.
+        waiting = sorted(chats, key=lambda chat: len(chat.bodies))
+        total = sum(len(chat.bodies) for chat in chats)
+        with tqdm(total=total, desc="post", unit=" messages", smoothing=0.05) as bar:
+
+            def work(_: int) -> None:
+                client = Client(self.base)
+                while True:
+                    try:
+                        chat = waiting.pop()
+                    except IndexError:
+                        return
+                    for posted in self._post_chat(client, chat):
+                        bar.update(posted)
+
+            self._side_by_side(work)
+
+    def _post_chat(self, client: Client, chat: Chat) -> Iterator[int]:
+        path = f"{self.path}/chats/{chat.number}/messages"
+        for start in range(0, len(chat.bodies), self.batch):
+            bodies = chat.bodies[start : start + self.batch]
+            if self.batch == 1:
+                answers = [client.call("POST", path, {"body": bodies[0]})]
+            else:
+                answers = client.call("POST", path, [{"body": body} for body in bodies])
+            numbers = [answer["number"] for answer in answers]
+            if numbers != list(range(start + 1, start + 1 + len(bodies))):
+                raise SystemExit(f"chat {chat.number}: message {start + 1} was given the number {numbers[0]}")
+            yield len(bodies)
+
+    def wait_until_stored(self, chats: list[Chat]) -> None:
+        """`messages_count` follows the rows themselves, not the acknowledgements."""
+        client = Client(self.base)
+        expected = {chat.number: len(chat.bodies) for chat in chats}
+        while dict(self._counts(client)) != expected:
+            time.sleep(0.05)
+
+    def _counts(self, client: Client) -> Iterator[tuple[int, int]]:
+        for chat in self._pages(client, f"{self.path}/chats"):
+            yield chat["number"], chat["messages_count"]
+
+    def read_back(self, chats: list[Chat]) -> int:
+        """Reads every message of every chat; returns how many differ from the log."""
+        waiting = list(chats)
+        differences: list[int] = []
+        with tqdm(total=sum(len(chat.bodies) for chat in chats), desc="read", unit=" messages") as bar:
+
+            def work(_: int) -> None:
+                client = Client(self.base)
+                while True:
+                    try:
+                        chat = waiting.pop()
+                    except IndexError:
+                        return
+                    found = list(self._pages(client, f"{self.path}/chats/{chat.number}/messages"))
+                    expected = list(enumerate(chat.bodies, start=1))
+                    got = [(message["number"], message["body"]) for message in found]
+                    wrong = sum(a != b for a, b in zip(got, expected, strict=False)) + abs(len(got) - len(expected))
+                    differences.append(wrong)
+                    bar.update(len(found))
+
+            self._side_by_side(work)
+        return sum(differences)
+
+    def _pages(self, client: Client, path: str) -> Iterator[dict]:
+        following = f"{path}?limit=1000"
+        while following:
+            page = client.call("GET", following)
+            yield from page["results"]
+            rest = urlsplit(page["next"] or "")
+            following = f"{path}?{rest.query}" if page["next"] else ""
+
+    def search(self, chats: list[Chat]) -> tuple[int, int]:
+        """Looks for messages by the first letters of one of their words; returns how many were found, of how many."""
+        client = Client(self.base)
+        chosen = random.Random(1)
+        words = [
+            (chat.number, number, word)
+            for chat in chats
+            for number, body in enumerate(chat.bodies, start=1)
+            for word in re.findall(r"[A-Za-z]{5,}", body)[:1]
+        ]
+        looked_for = chosen.sample(words, min(SEARCHES, len(words)))
+        found = 0
+        for chat_number, number, word in tqdm(looked_for, desc="search", unit=" words"):
+            path = f"/search/{quote(word[:-1].lower())}"
+            scope = f"application={self.token}&chat={chat_number}&limit=1000"
+            found += self._finds(client, f"{path}?{scope}", number)
+        return found, len(looked_for)
+
+    def _finds(self, client: Client, path: str, number: int) -> bool:
+        """The index follows the rows by about a second: a miss is asked again for a while."""
+        deadline = time.monotonic() + 30
+        while True:
+            if number in {hit["number"] for hit in client.call("GET", path)["results"]}:
+                return True
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.5)
+
+    def _side_by_side(self, work: Any) -> None:
+        with ThreadPoolExecutor(self.clients) as pool:
+            for future in [pool.submit(work, client) for client in range(self.clients)]:
+                future.result()
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("file", help="JSON lines, .gz or plain")
+    parser.add_argument("--base", default="http://127.0.0.1:8000", help="the server (default: %(default)s)")
+    parser.add_argument("--clients", type=int, default=8, help="connections at once (default: %(default)s)")
+    parser.add_argument(
+        "--batch", type=int, default=1, help="messages of one request, 1 to 1000 (default: %(default)s)"
+    )
+    parser.add_argument("--messages", type=int, help="only the first MESSAGES lines")
+    options = parser.parse_args()
+    if not 1 <= options.batch <= 1000 or options.clients < 1:
+        parser.error("--batch is 1 to 1000, --clients at least 1")
+
+    chats = read_log(options.file, options.messages)
+    total = sum(len(chat.bodies) for chat in chats)
+    replay = Replay(options.base, options.clients, options.batch)
+    print(f"{total:,} messages in {len(chats)} chats → application {replay.token[:6]}…", flush=True)
+
+    started = time.monotonic()
+    replay.post(chats)
+    acknowledged = time.monotonic() - started
+    replay.wait_until_stored(chats)
+    stored = time.monotonic() - started
+    reading = time.monotonic()
+    differences = replay.read_back(chats)
+    read = time.monotonic() - reading
+    found, looked_for = replay.search(chats)
+
+    print(f"acknowledged  {total / acknowledged:10,.0f} messages/s   {acknowledged:7.1f} s")
+    print(f"stored        {total / stored:10,.0f} messages/s   {stored:7.1f} s (messages_count right in every chat)")
+    print(f"read back     {total / read:10,.0f} messages/s   {read:7.1f} s")
+    print(f"differences   {differences:10,}")
+    print(f"search        {found} of {looked_for} messages found by the first letters of a word")
+    print(f"next: curl '{options.base}{replay.path}/chats?limit=3'")
+    return 0 if differences == 0 and found == looked_for else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
