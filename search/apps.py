@@ -5,4 +5,4 @@ class SearchConfig(AppConfig):
     name = "search"
 
     def ready(self) -> None:
-        from search import receivers  # noqa: F401  (connects the receivers)
+        from search import checks, receivers  # noqa: F401  (connects them)

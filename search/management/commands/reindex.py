@@ -1,0 +1,60 @@
+"""Makes the search index anew from the database. Documented in docs/search.md."""
+
+from __future__ import annotations
+
+import time
+from argparse import ArgumentParser
+from itertools import islice
+
+from django.core.management.base import BaseCommand, CommandError
+from tqdm import tqdm
+
+from messages_app.models import Message
+from search.backends import get_backend
+from search.backends.base import SearchUnavailable
+from search.comparison import differences
+from search.reindexing import Incomplete, reindex
+
+#: Differences that are told one by one.
+TOLD = 20
+
+
+class Command(BaseCommand):
+    help = "Makes the search index equal to the database. Safe while writes go on; run it again when it was stopped."
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("--verify", action="store_true", help="Only compare the two, and change nothing.")
+
+    def handle(self, *, verify: bool, **options: object) -> None:
+        try:
+            self._verify() if verify else self._reindex()
+        except SearchUnavailable as error:
+            raise CommandError(f"The index is away: {error}. Run the command again when it is back.") from error
+
+    def _reindex(self) -> None:
+        total = Message.objects.count()
+        started = time.monotonic()
+        self.stdout.write(f"Indexing {total:,} messages.")
+        # On a terminal only (disable=None), and on stderr, so that the output stays plain lines.
+        with tqdm(total=total, unit=" messages", unit_scale=True, disable=None) as bar:
+            try:
+                outcome = reindex(get_backend(), bar.update)
+            except Incomplete as error:
+                raise CommandError(f"{error}. Next: `manage.py reindex --verify` tells which.") from error
+        seconds = time.monotonic() - started
+        removed = f", {outcome.removed:,} that are of no message removed" if outcome.removed else ""
+        self.stdout.write(
+            f"{outcome.messages:,} messages are in the index{removed}: "
+            f"{seconds:.1f} s, {outcome.messages / seconds:,.0f} a second."
+        )
+        self.stdout.write("Next: GET /search/<words>, or `manage.py reindex --verify` to compare every body.")
+
+    def _verify(self) -> None:
+        found = differences(get_backend())
+        told = list(islice(found, TOLD))
+        for difference in told:
+            self.stdout.write(str(difference))
+        count = len(told) + sum(1 for _ in found)
+        if count:
+            raise CommandError(f"The index and the database differ in {count:,} messages. Next: `manage.py reindex`.")
+        self.stdout.write(f"The index equals the database: {Message.objects.count():,} messages.")

@@ -1,0 +1,93 @@
+"""The outbox: messages leave it for the index, and only once the index has them. Documented in docs/search.md."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+
+from django.core.cache import cache
+
+from search.backends import get_backend
+from search.backends.base import SearchUnavailable
+from search.documents import of_numbers
+from search.models import OutboxEntry
+
+logger = logging.getLogger(__name__)
+
+#: What is indexed at once: entries, and messages (a single entry may hold more).
+CHUNK_ENTRIES = 200
+CHUNK_MESSAGES = 2_000
+
+LEASE = "search:indexer"
+#: Seconds that an indexer is believed to be at work without a sign of it.
+LEASE_SECONDS = 30
+#: Seconds for which nobody tries again after the index was found away.
+PAUSE_SECONDS = 5
+
+
+def index(seconds: float = float("inf")) -> bool:
+    """Indexes what waits, until nothing does or `seconds` are over; returns whether anything is left to do.
+
+    Nothing is left to do either when another indexer is at it, or when the index is away: the sweep comes again.
+    """
+    deadline = time.monotonic() + seconds
+    if not OutboxEntry.objects.exists():
+        return False
+    if not _take_lease():
+        return False
+    pause = 0
+    try:
+        while _index_chunk():
+            if time.monotonic() > deadline:
+                return True
+            _hold_lease(LEASE_SECONDS)
+    except SearchUnavailable as error:
+        logger.warning("the index is away, messages wait in the outbox: %s", error)
+        # Until then nobody tries again, or every drain's hint would.
+        pause = PAUSE_SECONDS
+    finally:
+        _hold_lease(pause) if pause else _give_lease_back()
+    return False
+
+
+def _index_chunk() -> bool:
+    """Indexes the oldest entries and forgets them; returns whether there were any.
+
+    Two indexers may take the same ones: the index keeps the newer version whoever comes last.
+    """
+    entries: list[OutboxEntry] = []
+    messages = 0
+    for entry in OutboxEntry.objects.order_by("pk")[:CHUNK_ENTRIES]:
+        entries.append(entry)
+        messages += sum(len(numbers) for _, numbers in entry.messages)
+        if messages >= CHUNK_MESSAGES:
+            break
+    if not entries:
+        return False
+    get_backend().index(list(of_numbers(pair for entry in entries for pair in entry.messages)))
+    OutboxEntry.objects.filter(pk__in=[entry.pk for entry in entries]).delete()
+    return True
+
+
+# The lease saves double work and is nothing that correctness rests on: without a cache, everybody may index.
+
+
+def _take_lease() -> bool:
+    return _ask_cache(lambda: cache.add(LEASE, 1, LEASE_SECONDS))
+
+
+def _hold_lease(seconds: int) -> None:
+    _ask_cache(lambda: cache.touch(LEASE, seconds))
+
+
+def _give_lease_back() -> None:
+    _ask_cache(lambda: cache.delete(LEASE))
+
+
+def _ask_cache(question: Callable[[], bool]) -> bool:
+    try:
+        return question()
+    except Exception as error:  # Each cache's driver has classes of its own.
+        logger.debug("the cache is away: %s", error)
+        return True
