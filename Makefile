@@ -7,9 +7,6 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check --no-input
 INSTALL := $(PIP) install --require-hashes --only-binary :all: --requirement
 
-# To every recipe, where they are set; the defaults are in chatsystem/embedded/options.py.
-export PORT BIND DATA_DIR WORKERS
-
 .DEFAULT_GOAL := help
 .PHONY: help run admin test lint format lock clean
 

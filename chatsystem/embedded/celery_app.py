@@ -1,16 +1,21 @@
-"""The Celery application whose pool processes end with the worker: a killed worker must not leave drains behind."""
+"""The Celery application with a pool that ends with its worker and is complete again a second after a loss."""
 
 from __future__ import annotations
 
 import os
 import signal
+from typing import Any
 
-from celery.signals import worker_init, worker_process_init
+from celery.signals import worker_init, worker_process_init, worker_ready
 
 from chatsystem.celery import app
 from chatsystem.embedded.tied import end_with_parent
 
 __all__ = ["app"]
+
+#: Seconds between two looks at the pool. Celery looks when it hears of a death, which can be a moment before the kernel
+#: reports it, and then again after 5 s only.
+POOL_LOOK = 1.0
 
 _worker = 0
 
@@ -23,4 +28,10 @@ def remember_worker(**_: object) -> None:
 
 @worker_process_init.connect
 def tie_pool_process(**_: object) -> None:
+    """A worker that was killed must not leave drains behind that nobody counts."""
     end_with_parent(signal.SIGKILL, parent=_worker)
+
+
+@worker_ready.connect
+def look_after_pool(sender: Any, **_: object) -> None:
+    sender.hub.call_repeatedly(POOL_LOOK, sender.pool.maintain_pool)

@@ -60,6 +60,8 @@ def command(data_dir: DataDir) -> list[str]:
         "aof-load-truncated": "yes",
         "maxmemory-policy": "noeviction",
         "daemonize": "no",
+        # A title would overwrite the environment by which the processes of a DATA_DIR are found.
+        "set-proc-title": "no",
     }
     return [find(), *(word for name, value in options.items() for word in (f"--{name}", value))]
 
