@@ -1,0 +1,145 @@
+"""What the tests of the contract share: the places that are posted to, the one error shape, and 'nothing left behind'."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+import redis
+from django.conf import settings
+from django.db import connection
+from django.http import HttpResponse
+from rest_framework.test import APIClient
+
+from tests.bench import Tenant
+
+#: A time as every representation gives it: UTC, always six digits.
+MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z")
+
+#: Well-formed, and nobody's.
+UNKNOWN_TOKEN = "0" * 32
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One of the three kinds of entity, and what the contract says of it."""
+
+    name: str
+    field: str
+    longest: int
+    keys: tuple[str, ...]
+
+
+APPLICATION = Kind("application", "name", 255, ("token", "name", "chats_count", "created_at", "last_request_time"))
+CHAT = Kind("chat", "title", 255, ("number", "title", "messages_count", "created_at", "last_request_time"))
+MESSAGE = Kind("message", "body", 16_000, ("number", "body", "created_at", "last_request_time"))
+KINDS = {kind.name: kind for kind in (APPLICATION, CHAT, MESSAGE)}
+
+
+@dataclass
+class Place:
+    """A route that entities of one kind are posted to and listed at."""
+
+    api: APIClient
+    kind: Kind
+    path: str
+
+    def send(self, text: Any = "text", **headers: str) -> HttpResponse:
+        return self.api.post(self.path, {self.kind.field: text}, format="json", headers=headers)
+
+    def send_raw(self, content: bytes, content_type: str = "application/json", **headers: str) -> HttpResponse:
+        return self.api.generic("POST", self.path, content, content_type, headers=headers)
+
+    def create(self, text: str = "text", **headers: str) -> dict[str, Any]:
+        response = self.send(text, **headers)
+        assert response.status_code == 201, response.content
+        return response.json()
+
+    def item(self, entity: dict[str, Any]) -> str:
+        """The path of one of the entities here."""
+        return f"{self.path}/{entity['token' if self.kind is APPLICATION else 'number']}"
+
+    def read(self, entity: dict[str, Any]) -> dict[str, Any]:
+        response = self.api.get(self.item(entity))
+        assert response.status_code == 200, response.content
+        return response.json()
+
+    def change(self, entity: dict[str, Any], text: str) -> dict[str, Any]:
+        response = self.api.patch(self.item(entity), {self.kind.field: text}, format="json")
+        assert response.status_code == 200, response.content
+        return response.json()
+
+
+def place_of(kind: str, tenant: Tenant) -> Place:
+    """Where the tenant's entities of that kind are; messages are in chat 1, which it makes if need be."""
+    path = "/applications"
+    if kind != "application":
+        path = f"{tenant.path}/chats"
+    if kind == "message":
+        if tenant.api.get(f"{tenant.path}/chats/1").status_code == 404:
+            tenant.chat()
+        path += "/1/messages"
+    return Place(tenant.api, KINDS[kind], path)
+
+
+def local(url: str) -> str:
+    """Path and query of an absolute URL of ours."""
+    parts = urlsplit(url)
+    assert (parts.scheme, parts.netloc) == ("http", "testserver"), url
+    return parts.path + (f"?{parts.query}" if parts.query else "")
+
+
+def assert_error(response: Any, status: int, code: str, attr: str | None = None) -> dict[str, Any]:
+    """The one shape: exactly these keys, JSON, this status, and as its first error this code and this attr."""
+    content = response.content
+    assert response.status_code == status, content[:500]
+    assert response.headers["Content-Type"] == "application/json", content[:500]
+    answer = json.loads(content)
+    assert set(answer) == {"type", "errors"}
+    kind = "server_error" if status >= 500 else "validation_error" if attr else "client_error"
+    assert answer["type"] == kind
+    assert all(set(error) == {"code", "detail", "attr"} for error in answer["errors"])
+    first = answer["errors"][0]
+    assert (first["code"], first["attr"]) == (code, attr), answer
+    assert isinstance(first["detail"], str)
+    assert first["detail"]
+    return answer
+
+
+def everything() -> dict[str, Any]:
+    """All that the product remembers: each key of the state Redis with its value, and the rows of each table."""
+    raw = redis.Redis(unix_socket_path=str(settings.DATA_DIR.redis_socket))
+    try:
+        # This one runs out by itself.
+        raw.delete(*raw.keys("*:hinted"), "none")
+        remembered: dict[str, Any] = {key.decode(): raw.dump(key) for key in raw.keys()}
+    finally:
+        raw.close()
+    with connection.cursor() as cursor:
+        for table in ("applications_application", "chats_chat", "messages_app_message", "writelog_deadevent"):
+            cursor.execute(f"SELECT * FROM {table} ORDER BY id")
+            remembered[table] = cursor.fetchall()
+    return remembered
+
+
+@contextmanager
+def nothing_left_behind() -> Iterator[None]:
+    before = everything()
+    yield
+    assert everything() == before
+
+
+def refused(place: Place, act: Callable[[], Any], status: int, code: str, attr: str | None = None) -> dict[str, Any]:
+    """Act is answered by this error, nothing is left behind, and the next number is the one it would have been."""
+    before = place.create("before")
+    with nothing_left_behind():
+        answer = assert_error(act(), status, code, attr)
+    after = place.create("after")
+    if "number" in before:
+        assert after["number"] == before["number"] + 1
+    return answer
