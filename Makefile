@@ -26,7 +26,7 @@ admin: $(VENV)/.embedded ## Create a user for /admin/ (same DATA_DIR as make run
 ##@ Develop
 
 test: lint ## Everything that has to be green: checks and tests
-	$(BIN)/pytest
+	$(BIN)/python -m pytest
 
 lint: $(VENV)/.dev ## Style, types, the import contract, migrations, deployment checks
 	$(BIN)/ruff check .

@@ -4,6 +4,7 @@ Nothing exists in one profile only: `DATABASE_URL`, `REDIS_URL` and their siblin
 """
 
 from pathlib import Path
+from urllib.parse import quote
 
 import dj_database_url
 from django.core.management.utils import get_random_secret_key
@@ -112,7 +113,7 @@ WHITENOISE_AUTOREFRESH = False
 
 # Database -------------------------------------------------------------------------------------------------------------
 
-DATABASES = {"default": dj_database_url.parse(env.str("DATABASE_URL", f"sqlite:///{DATA_DIR.database}"))}
+DATABASES = {"default": dj_database_url.parse(env.str("DATABASE_URL", f"sqlite:///{quote(str(DATA_DIR.database))}"))}
 
 if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
     DATABASES["default"]["OPTIONS"] = {
@@ -126,7 +127,8 @@ if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
 
 # Redis ----------------------------------------------------------------------------------------------------------------
 
-_socket = DATA_DIR.redis_socket
+# In URLs, where a path's "#" or "%" would mean something else.
+_socket = quote(str(DATA_DIR.redis_socket))
 
 #: The durable state: numbers, write log, pending view. Not to be shared with a cache that evicts.
 REDIS_URL = env.str("REDIS_URL", f"unix://{_socket}?db=0")
@@ -206,6 +208,11 @@ LOGGING = {
     "formatters": {"line": {"format": "{asctime} {levelname} {name}: {message}", "style": "{"}},
     "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
     "root": {"handlers": ["console"], "level": env.str("LOG_LEVEL", "INFO")},
-    # Django would name each 404's path, and paths hold tokens.
-    "loggers": {"django.request": {"level": "ERROR"}},
+    "loggers": {
+        # Django would name each 404's path, and paths hold tokens.
+        "django.request": {"level": "ERROR"},
+        # Two lines for each hint would bury the others.
+        "celery.app.trace": {"level": "WARNING"},
+        "celery.worker.strategy": {"level": "WARNING"},
+    },
 }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 from typing import Any
 
@@ -10,7 +9,6 @@ from chatsystem.embedded.options import Options
 from chatsystem.embedded.tied import end_with_parent
 
 bind = Options.from_environ().netloc
-chdir = os.getcwd()
 
 worker_class = "chatsystem.server.ApiWorker"
 workers = 2

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from chatsystem.data_dir import DataDir
 from chatsystem.embedded import locks, redis_server
+from chatsystem.embedded.options import BASE_DIR
 from chatsystem.embedded.tied import end_with_parent
 
 #: Seconds between two starts of one program, so that one which cannot start does not keep the machine busy.
@@ -33,6 +34,8 @@ def main(program: str) -> None:
         hold_redis_lock(data_dir)
     if program in ("web", "worker", "beat") and os.environ["OWN_REDIS"] == "true":
         wait_for_redis(data_dir)
+    # supervisord's configuration speaks of DATA_DIR's files, the others import and find what is in the project.
+    os.chdir(data_dir.root if program == "supervisord" else BASE_DIR)
     words = command(program, data_dir)
     os.environ[PARENT] = str(os.getpid())
     os.execv(words[0], words)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -68,7 +69,9 @@ class Runner:
 
     def start(self) -> None:
         if not self.stopping:
-            self.supervisord = self._launch("supervisord", subprocess.DEVNULL)
+            # It has a log of its own, but not yet when its configuration is wrong.
+            with (self.options.data_dir.logs / "start.log").open("wb") as output:
+                self.supervisord = self._launch("supervisord", output.fileno())
 
     def wait_until_ready(self) -> bool:
         """False when the user stopped it before; raises when it takes too long."""
@@ -127,7 +130,8 @@ def _environ(options: Options) -> dict[str, str]:
     python = Path(sys.executable)
     return {
         **options.environ(),
-        "PATH": f"{python.parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
+        "PATH": os.pathsep.join([str(python.parent), os.environ.get("PATH", os.defpath)]),
+        "PYTHONPATH": os.pathsep.join(filter(None, [str(BASE_DIR), os.environ.get("PYTHONPATH")])),
         "PYTHON_NAME": python.name,
         PARENT: str(os.getpid()),
     }
@@ -147,7 +151,7 @@ def is_ready(options: Options) -> bool:
 
 
 def greeting(options: Options) -> str:
-    chosen = f" DATA_DIR={os.environ['DATA_DIR']}" if os.environ.get("DATA_DIR") else ""
+    chosen = f" DATA_DIR={shlex.quote(os.environ['DATA_DIR'])}" if os.environ.get("DATA_DIR") else ""
     return f"""
 The chat backend is ready: {options.url}
 
