@@ -1,0 +1,134 @@
+"""The checker: what clients were told against what is stored and indexed. Documented in docs/reliability.md.
+
+`python -m tests.faults.check ACK_LOG` in the environment of the product (DATA_DIR, DATABASE_URL, …) prints a JSON line
+for each violation of an invariant of DESIGN §3, and one with what it compared.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import django
+
+
+@dataclass
+class Acknowledged:
+    """What clients know of one entity."""
+
+    created: list[tuple[str, str]] = field(default_factory=list)
+    #: (last_request_time, text) of each acknowledgement.
+    writes: list[tuple[str, str]] = field(default_factory=list)
+
+
+def main(ack_log: Path) -> None:
+    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "chatsystem.settings")
+    django.setup()
+    entries = [json.loads(line) for line in ack_log.read_text().splitlines()]
+    acks: dict[str, Acknowledged] = defaultdict(Acknowledged)
+    for entry in entries:
+        if entry["kind"] == "ack":
+            acks[entry["path"]].writes.append((entry["at"], entry["text"]))
+            if entry["created"]:
+                acks[entry["path"]].created.append((entry["at"], entry["text"]))
+    sent = {text for entry in entries if entry["kind"] == "sent" for text in entry["texts"]}
+    stored = dict(_stored())
+
+    found = [(entry["invariant"], entry["what"]) for entry in entries if entry["kind"] == "violation"]
+    found += _rows(acks, stored, sent)
+    found += _numbers(stored)
+    found += _settled()
+    found += _index()
+    found += _counts()
+    for invariant, what in found:
+        print(json.dumps({"invariant": invariant, "what": what}))
+    print(json.dumps({"acknowledged": sum(len(a.writes) for a in acks.values()), "stored": len(stored)}))
+
+
+def _stored() -> Iterator[tuple[str, tuple[str, str]]]:
+    """Path → (last_request_time as the API writes it, text) of every row."""
+    from applications.models import Application
+    from chats.models import Chat
+    from messages_app.models import Message
+
+    queries: list[Any] = [
+        Application.objects.values_list("token", "last_request_time", "name"),
+        Chat.objects.values_list("application__token", "number", "last_request_time", "title"),
+        Message.objects.values_list("chat__application__token", "chat__number", "number", "last_request_time", "body"),
+    ]
+    for query in queries:
+        for *path, at, text in query:
+            yield "/".join(map(str, path)), (at.strftime("%Y-%m-%dT%H:%M:%S.%fZ"), text)
+
+
+def _rows(
+    acks: dict[str, Acknowledged], stored: dict[str, tuple[str, str]], sent: set[str]
+) -> Iterator[tuple[int, str]]:
+    for path, known in acks.items():
+        if len({text for _, text in known.created}) > 1:
+            yield 2, f"{path} was acknowledged for two bodies: {known.created}"
+        if path not in stored:
+            yield 1, f"{path} was acknowledged and is not stored"
+        elif stored[path] != max(known.writes):
+            yield 3, f"{path} holds {stored[path]}, and the last acknowledged is {max(known.writes)}"
+    for path, (_, text) in stored.items():
+        if path not in acks or text not in sent:
+            yield 4, f"{path} holds {text!r}, which nobody sent or nobody was told"
+        if "/" in path and not text.startswith(path.partition("/")[0]):
+            yield 10, f"{path} holds another application's text"
+    for text, times in Counter(text for _, text in stored.values()).items():
+        if times > 1:
+            yield 1, f"{text!r} is stored {times} times"
+
+
+def _numbers(stored: dict[str, Any]) -> Iterator[tuple[int, str]]:
+    numbers: dict[str, list[int]] = defaultdict(list)
+    for path in stored:
+        parent, _, name = path.rpartition("/")
+        if parent:
+            numbers[parent].append(int(name))
+    for parent, given in numbers.items():
+        if sorted(given) != list(range(1, len(given) + 1)):
+            yield 2, f"the numbers under {parent} are not 1..{len(given)}"
+
+
+def _settled() -> Iterator[tuple[int, str]]:
+    from chatsystem.writelog import log
+    from chatsystem.writelog.keys import PARTITIONS, Keys
+    from chatsystem.writelog.models import DeadEvent
+    from search.models import OutboxEntry
+
+    if left := log.lengths():
+        yield 7, f"the log holds events: {left}"
+    if left := sum(log.client().hlen(Keys(partition).pending) for partition in range(PARTITIONS)):
+        yield 7, f"{left} texts are pending"
+    for model in (DeadEvent, OutboxEntry):
+        if left := model.objects.count():
+            yield 7, f"there are {left} {model._meta.verbose_name_plural}"
+
+
+def _index() -> Iterator[tuple[int, str]]:
+    from search.backends import get_backend
+    from search.comparison import differences
+
+    for difference in differences(get_backend()):
+        yield 5, str(difference)
+
+
+def _counts() -> Iterator[tuple[int, str]]:
+    """Before any reconcile: the drain moves counts in the transaction that stores the rows."""
+    from chatsystem.writelog.counts import all_counts
+
+    for count in all_counts():
+        for drift in count.drifts(count.parent._default_manager.all()):
+            yield 6, f"{count} of id {drift.parent_id} is {drift.stored}, and there are {drift.actual}"
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

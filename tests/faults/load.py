@@ -1,0 +1,167 @@
+"""Clients that write, read what they wrote, and log what they were told. Documented in docs/reliability.md."""
+
+from __future__ import annotations
+
+import json
+import random
+import threading
+import time
+import uuid
+from collections import Counter
+from pathlib import Path
+from typing import IO, Any
+
+import requests
+
+#: Seconds for which a client repeats a request that is not answered.
+PATIENCE = 60.0
+
+
+class AckLog:
+    """What clients sent and what they were told, a JSON line each, before the next request goes out."""
+
+    def __init__(self, path: Path) -> None:
+        self.file: IO[str] = path.open("w")
+        self.lock = threading.Lock()
+        self.seen: Counter[str] = Counter()
+
+    def write(self, kind: str, **entry: Any) -> None:
+        with self.lock:
+            self.seen[kind] += 1
+            self.file.write(json.dumps({"kind": kind, **entry}) + "\n")
+            self.file.flush()
+
+    def acknowledged(self, path: str, text: str, answer: dict[str, Any], *, created: bool) -> None:
+        self.write("ack", path=path, text=text, at=answer["last_request_time"], created=created)
+
+    def violation(self, invariant: int, what: str) -> None:
+        self.write("violation", invariant=invariant, what=what)
+
+
+class Load:
+    """`clients` threads that write to two applications until they are stopped; the seed makes their choices."""
+
+    def __init__(self, base: str, log: AckLog, clients: int, seed: int) -> None:
+        self.base, self.log, self.seed = base, log, seed
+        self.stopping = threading.Event()
+        self.failures: list[BaseException] = []
+        self.threads = [threading.Thread(target=self._run, args=(client,)) for client in range(clients)]
+
+    def start(self) -> None:
+        setup = Client(self.base, self.log)
+        # Two applications share their chats' numbers, so that a leak from one into the other shows.
+        applications = [setup.create_application(name) for name in ("ours", "theirs")]
+        self.chats = [(token, setup.create_chat(token)) for token in applications for _ in range(3)]
+        for thread in self.threads:
+            thread.start()
+
+    def stop(self) -> None:
+        self.stopping.set()
+        for thread in self.threads:
+            thread.join()
+        self.log.file.close()
+        for failure in self.failures:
+            raise failure
+
+    def _run(self, number: int) -> None:
+        try:
+            self._write(Client(self.base, self.log), random.Random(f"{self.seed} {number}"))
+        except BaseException as failure:
+            self.failures.append(failure)
+
+    def _write(self, client: Client, chance: random.Random) -> None:
+        # A client updates only what it created, so that it knows which of its texts has to be the last.
+        own: list[str] = []
+        while not self.stopping.is_set():
+            token, chat = chance.choice(self.chats)
+            match chance.choices(("message", "batch", "update", "chat"), (60, 10, 25, 5))[0]:
+                case "update" if own:
+                    client.update(chance.choice(own))
+                case "batch":
+                    own += client.create_messages(token, chat, chance.randint(2, 40))
+                case "chat":
+                    own.append(client.create_chat(token))
+                case _:
+                    own += client.create_messages(token, chat, 1)
+
+
+class Client:
+    """Repeats a request under the same key until it is answered, logs the answer, and reads it back at once."""
+
+    def __init__(self, base: str, log: AckLog) -> None:
+        self.base, self.log = base, log
+        self.session = requests.Session()
+
+    def create_application(self, name: str) -> str:
+        text = f"{name} {uuid.uuid4()}"
+        answer = self._answered("POST", "/applications", {"name": text})
+        self.log.acknowledged(answer["token"], text, answer, created=True)
+        return answer["token"]
+
+    def create_chat(self, token: str) -> str:
+        text = f"{token} {uuid.uuid4()}"
+        answer = self._answered("POST", f"/applications/{token}/chats", {"title": text})
+        path = f"{token}/{answer['number']}"
+        self.log.acknowledged(path, text, answer, created=True)
+        self._expect(path, answer["last_request_time"])
+        return path
+
+    def create_messages(self, token: str, chat: str, count: int) -> list[str]:
+        """Texts name their application: one that turns up under another is a leak."""
+        texts = [f"{token} {uuid.uuid4()}" for _ in range(count)]
+        bodies = [{"body": text} for text in texts]
+        answer = self._answered("POST", f"{_url(chat)}/messages", bodies if count > 1 else bodies[0])
+        answers = answer if count > 1 else [answer]
+        paths = [f"{chat}/{one['number']}" for one in answers]
+        for path, text, one in zip(paths, texts, answers, strict=True):
+            self.log.acknowledged(path, text, one, created=True)
+        self._expect(paths[-1], answers[-1]["last_request_time"])
+        return paths
+
+    def update(self, path: str) -> None:
+        text = f"{path.partition('/')[0]} {uuid.uuid4()}"
+        field = "body" if path.count("/") == 2 else "title"
+        answer = self._answered("PATCH", _url(path), {field: text})
+        self.log.acknowledged(path, text, answer, created=False)
+        self._expect(path, answer["last_request_time"])
+
+    def _answered(self, method: str, url: str, data: Any) -> Any:
+        headers = {"Idempotency-Key": str(uuid.uuid4())} if method == "POST" else {}
+        texts = [next(iter(one.values())) for one in (data if isinstance(data, list) else [data])]
+        self.log.write("sent", texts=texts)
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            response = self._try(method, url, data, headers)
+            if response is not None and response.status_code < 300:
+                return response.json()
+            if response is not None and response.status_code < 500:
+                raise AssertionError(f"{method} {url}: {response.status_code} {response.text}")
+            if time.monotonic() > deadline:
+                raise AssertionError(f"{method} {url} was not answered for {PATIENCE} s")
+            time.sleep(0.05)
+
+    def _try(self, method: str, url: str, data: Any = None, headers: dict[str, str] | None = None) -> Any:
+        """The answer, None when there was none. Whatever is above 500 has to be a 503 that says when to come back."""
+        try:
+            response = self.session.request(method, self.base + url, json=data, headers=headers, timeout=20)
+        except requests.RequestException:
+            self.log.write("unanswered")
+            return None
+        if response.status_code >= 500:
+            self.log.write("refused")
+            if response.status_code != 503 or "Retry-After" not in response.headers:
+                self.log.violation(9, f"{method} {url}: {response.status_code} {response.text[:200]}")
+        return response
+
+    def _expect(self, path: str, at: str) -> None:
+        """Invariant 8: after an acknowledgement a read shows that write or a later one, or answers 503."""
+        response = self._try("GET", _url(path))
+        if response is None or response.status_code == 503:
+            return
+        if response.status_code != 200 or response.json()["last_request_time"] < at:
+            self.log.violation(8, f"GET {path} after {at}: {response.status_code} {response.text[:200]}")
+
+
+def _url(path: str) -> str:
+    parts = zip(("applications", "chats", "messages"), path.split("/"), strict=False)
+    return "".join(f"/{name}/{part}" for name, part in parts)
