@@ -1,0 +1,158 @@
+"""`manage.py reindex`: the index equals the database, whatever it was and whatever goes on."""
+
+from __future__ import annotations
+
+import threading
+from io import StringIO
+
+import pytest
+from django.core.management import CommandError, call_command
+
+from messages_app.models import Message
+from search import comparison, reindexing
+from search.backends.base import SearchBackend
+from search.comparison import differences
+from search.documents import Document, of_ids
+from tests.search.backend_contract import OURS, THEIRS
+from tests.search.conftest import Away, Stored
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture(autouse=True)
+def small_strides(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Several of them, for few messages."""
+    monkeypatch.setattr(comparison, "STRIDE", 7)
+
+
+def run(*arguments: str) -> str:
+    output = StringIO()
+    call_command("reindex", *arguments, stdout=output)
+    return output.getvalue()
+
+
+def test_an_empty_database(index: SearchBackend) -> None:
+    assert "0 messages are in the index" in run()
+    assert "equals the database: 0 messages" in run("--verify")
+
+
+def test_everything_is_indexed(stored: Stored, index: SearchBackend) -> None:
+    for number in range(20):
+        stored.message(f"ours {number}", OURS)
+        stored.message(f"theirs {number}", THEIRS)
+    with pytest.raises(CommandError, match="differ in 40 messages"):
+        run("--verify")
+    assert "40 messages are in the index" in run()
+    assert "equals the database: 40 messages" in run("--verify")
+    assert "40 messages are in the index" in run(), "again"
+    assert list(differences(index)) == []
+
+
+def test_what_differs_is_told_and_mended(stored: Stored, index: SearchBackend) -> None:
+    missing, other_text, behind, ahead, fine = (stored.message(f"message {n}") for n in range(5))
+    documents = {document.id: document for document in of_ids(m.pk for m in (missing, other_text, behind, ahead, fine))}
+
+    def indexed(message: Message, **changes: object) -> Document:
+        document = documents[message.pk]
+        fields = {name: getattr(document, name) for name in Document.__dataclass_fields__}
+        return Document(**{**fields, **changes})
+
+    index.index(
+        [
+            indexed(other_text, body="damaged"),
+            indexed(behind, version=documents[behind.pk].version - 1),
+            indexed(ahead, version=documents[ahead.pk].version + 1),
+            indexed(fine),
+            indexed(fine, id=fine.pk + 100),
+        ]
+    )
+    with pytest.raises(CommandError, match="differ in 5 messages"):
+        run("--verify")
+    assert [difference.id for difference in differences(index)] == [
+        missing.pk,
+        other_text.pk,
+        behind.pk,
+        ahead.pk,
+        fine.pk + 100,
+    ]
+    assert "removed" in run()
+    assert list(differences(index)) == []
+    assert index.last_id() == fine.pk
+
+
+def test_it_fails_when_the_count_is_wrong(
+    stored: Stored, index: SearchBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stored.message("hello")
+    monkeypatch.setattr(reindexing, "PATIENCE", 0)
+    monkeypatch.setattr(index, "index", lambda documents: None)
+    with pytest.raises(CommandError, match="holds 0 documents for 1 messages"):
+        run()
+
+
+def test_it_says_so_when_the_index_is_away(stored: Stored, away: Away) -> None:
+    with pytest.raises(CommandError, match="away"):
+        run()
+    with pytest.raises(CommandError, match="away"):
+        run("--verify")
+
+
+def test_a_change_between_reading_and_indexing_is_not_undone(
+    stored: Stored, index: SearchBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    message = stored.message("old")
+    read = reindexing.of_range
+
+    def read_and_be_overtaken(low: int, high: int) -> list[Document]:
+        documents = read(low, high)
+        stored.change(message, "new")
+        index.index(of_ids([message.pk]))
+        return documents
+
+    monkeypatch.setattr(reindexing, "of_range", read_and_be_overtaken)
+    run()
+    assert index.documents(0, 10**6)[message.pk].body == "new"
+
+
+def test_a_message_that_commits_between_the_two_readings_stays(
+    stored: Stored, index: SearchBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stored.message("first")
+    held = index.documents
+    arrived: list[Message] = []
+
+    def hold_and_be_overtaken(low: int, high: int) -> dict[int, Document]:
+        documents = held(low, high)
+        if not arrived:
+            arrived.append(stored.message("second"))
+            index.index(of_ids([arrived[0].pk]))
+        return documents
+
+    monkeypatch.setattr(index, "documents", hold_and_be_overtaken)
+    run()
+    assert list(differences(index)) == []
+
+
+def test_it_is_safe_while_writes_go_on(stored: Stored, index: SearchBackend) -> None:
+    messages = [stored.message(f"message {n}") for n in range(60)]
+    stop = threading.Event()
+
+    def write() -> None:
+        # The part of the outbox: changes and new messages go into the index as they commit.
+        while not stop.is_set():
+            for message in messages[:10]:
+                stored.change(message, "changed")
+                index.index(of_ids([message.pk, stored.message("new").pk]))
+        from django.db import connection
+
+        connection.close()
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        for _ in range(5):
+            run()
+    finally:
+        stop.set()
+        writer.join()
+    assert list(differences(index)) == []
