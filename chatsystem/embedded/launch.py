@@ -81,6 +81,9 @@ def hold_redis_lock(data_dir: DataDir) -> None:
     while (descriptor := locks.take(data_dir.run / "redis.lock")) is None:
         time.sleep(0.02)
     fcntl.fcntl(descriptor, fcntl.F_SETFD, 0)
+    # What a Redis that was killed had half rewritten: as large as its log, and nobody else removes it.
+    for draft in data_dir.redis.glob("temp-*"):
+        draft.unlink()
 
 
 def wait_for_redis(data_dir: DataDir) -> None:

@@ -79,7 +79,7 @@ class Runner:
         next_note = time.monotonic() + 1
         while not self.stopping:
             if is_ready(self.options):
-                return True
+                return not self.stopping
             if self.options.own_redis and redis_server.ping(self.options.data_dir).startswith("LOADING"):
                 deadline = time.monotonic() + READY_TIMEOUT
                 if time.monotonic() > next_note:
