@@ -10,9 +10,18 @@ from chatsystem.writelog.intake import Accepted, LastNumbers, accept
 from chatsystem.writelog.log import Write
 
 
-def create_messages(token: str, chat_number: int, bodies: Sequence[str], key: str | None = None) -> Accepted:
+def create_message(token: str, chat_number: int, body: str, key: str | None = None) -> Accepted:
+    return _create(token, chat_number, [body], key, shape="")
+
+
+def create_batch(token: str, chat_number: int, bodies: Sequence[str], key: str | None = None) -> Accepted:
     """All of `bodies` or none, under one contiguous run of numbers that begins with the answer's."""
-    return accept(token, Write(CREATE, f"{token}/{chat_number}", "", bodies), _stored(token, chat_number), key)
+    return _create(token, chat_number, bodies, key, shape="batch")
+
+
+def _create(token: str, chat_number: int, bodies: Sequence[str], key: str | None, shape: str) -> Accepted:
+    write = Write(CREATE, f"{token}/{chat_number}", "", bodies)
+    return accept(token, write, _stored(token, chat_number), key, shape=shape)
 
 
 def update_message(token: str, chat_number: int, number: int, body: str) -> Accepted:

@@ -3,6 +3,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
+from rest_framework.exceptions import ValidationError
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.reverse import reverse
@@ -13,7 +14,7 @@ from chatsystem.api.pagination import NumberPage
 from chatsystem.api.views import EntityViewSet, created
 from chatsystem.writelog.arrival import to_datetime
 from chatsystem.writelog.intake import Accepted
-from messages_app.intake import create_messages, update_message
+from messages_app.intake import create_batch, create_message, update_message
 from messages_app.models import Message
 from messages_app.selectors import get_message, list_messages
 from messages_app.serializers import MAX_BATCH, MessageSerializer
@@ -31,10 +32,10 @@ class MessageViewSet(EntityViewSet):
         key = idempotency_key(request)
         if isinstance(request.data, list):
             bodies = _validated_bodies(request.data)
-            accepted = create_messages(token, chat_number, bodies, key)
+            accepted = create_batch(token, chat_number, bodies, key)
             return created(self.represent_all(_messages(accepted, bodies)), accepted)
         body = self.validated(request)["body"]
-        accepted = create_messages(token, chat_number, [body], key)
+        accepted = create_message(token, chat_number, body, key)
         kwargs = {"token": token, "chat_number": chat_number, "number": accepted.number}
         location = reverse("message", kwargs=kwargs, request=request)
         return created(self.represent(_messages(accepted, [body])[0]), accepted, location)
@@ -54,7 +55,10 @@ def _validated_bodies(data: list[Any]) -> list[str]:
     """Raises a 400 that names the index of each wrong element."""
     child = MessageSerializer()
     batch: ListSerializer = ListSerializer(child=child, data=data, allow_empty=False, max_length=MAX_BATCH)
-    batch.is_valid(raise_exception=True)
+    if not batch.is_valid():
+        # As text: the error shape takes the index 0 for no index at all.
+        errors: Any = batch.errors
+        raise ValidationError({str(index): of_element for index, of_element in errors.items()})
     return [message["body"] for message in batch.validated_data]
 
 

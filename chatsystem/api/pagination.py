@@ -18,7 +18,7 @@ from chatsystem.writelog.reads import MAX_NUMBER, Run, Window
 
 DEFAULT_LIMIT = 50
 MAX_LIMIT = 1000
-CURSOR = re.compile(r"(after|before)-([0-9]{1,19})")
+CURSOR = re.compile(r"(after|before(?!-0))-([0-9]{1,19})")
 
 
 def link(request: Request, **params: object) -> str:
@@ -90,7 +90,8 @@ class NumberPage:
         """The page as JSON, in the asked order, with the links that lead on from it."""
         low, high = self._bounds()
         above = self._link("after", run.last) if run.last < min(high, run.top) else None
-        below = self._link("before", run.first) if low < run.first and low <= run.top else None
+        # A page asked for beyond the largest number there can be leads back by a link that is itself a number.
+        below = self._link("before", min(run.first, MAX_NUMBER)) if low < run.first and low <= run.top else None
         ordered = run.rows[::-1] if self.descending else run.rows
         return {
             "next": below if self.descending else above,

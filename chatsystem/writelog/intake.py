@@ -45,16 +45,18 @@ def accept(
     last_numbers: LastNumbers,
     key: str | None = None,
     scope: str | None = None,
+    shape: str = "",
 ) -> Accepted:
     """Has `write` accepted, and hints a drain.
 
-    `key` is the client's Idempotency-Key, kept per `scope` (the token when none is given).
+    `key` is the client's Idempotency-Key, kept per `scope` (the token when none is given). `shape` tells requests apart
+    that bring the same texts and are answered differently, such as a message and an array of one.
     Raises `UnknownEntity`, `RequestIdReused`, `LogFull` or `LogUnavailable`; then nothing has happened.
     """
     request_id = log.RequestId(
         scope=scope or token,
         id=f"key {key}" if key else secrets.token_hex(16),
-        fingerprint=_fingerprint(write),
+        fingerprint=_fingerprint(write, shape),
         lifetime=KEY_LIFETIME if key else REQUEST_LIFETIME,
     )
     answer = log.append(token, write, request_id)
@@ -88,9 +90,9 @@ def _seed_and_append(token: str, write: log.Write, request_id: log.RequestId, la
     return answer
 
 
-def _fingerprint(write: log.Write) -> str:
+def _fingerprint(write: log.Write, shape: str) -> str:
     """Tells another request under the same key. A created application's token is not part: each try makes a new one."""
-    what = [write.verb, write.parent, *write.texts]
+    what = [write.verb, write.parent, shape, *write.texts]
     return hashlib.sha256(json.dumps(what).encode()).hexdigest()[:32]
 
 
