@@ -6,7 +6,9 @@ from collections.abc import Callable
 
 from chatsystem.writelog import log
 from chatsystem.writelog.drain import drain
+from chatsystem.writelog.events import CREATE
 from chatsystem.writelog.keys import partition_of
+from chatsystem.writelog.models import DeadEvent
 from chatsystem.writelog.partitions import locked
 
 
@@ -27,4 +29,11 @@ def seed(token: str, last_numbers: dict[str, Callable[[], int | None]]) -> None:
             number = last_number()
             if number is None:
                 raise log.UnknownEntity(parent)
-            log.seed(token, parent, number, row.drained_through)
+            log.seed(token, parent, max(number, _last_dead(partition, parent)), row.drained_through)
+
+
+def _last_dead(partition: int, parent: str) -> int:
+    """The highest number that a dead create was acknowledged under: it is given, though no row holds it."""
+    paths = DeadEvent.objects.filter(partition=partition, verb=CREATE, path__startswith=f"{parent}/")
+    names = (path.removeprefix(f"{parent}/") for path in paths.values_list("path", flat=True))
+    return max((int(name) for name in names if "/" not in name), default=0)

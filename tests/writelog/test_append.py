@@ -80,6 +80,61 @@ def test_a_redis_that_lost_its_numbers_goes_on_after_the_last_one_stored(ours: T
     assert message["created_at"] > ours.get("/chats/1/messages/3")["created_at"]
 
 
+def test_a_redis_that_lost_its_numbers_and_kept_its_log_goes_on_after_the_last_one_acknowledged(
+    ours: Tenant, state: Any
+) -> None:
+    # Given a chat with a stored message and two that wait in the log,
+    ours.chat()
+    ours.message(1, "1")
+    drain_all()
+    ours.batch(1, ["2", "3"])
+
+    # when only the numbers are lost,
+    state.delete(Keys(partition_of(ours.token)).numbers)
+
+    # then the waiting ones count.
+    assert ours.message(1, "4")["number"] == 4
+
+
+def test_a_flushed_redis_whose_clock_stands_behind_what_is_stored_goes_on_from_there(ours: Tenant, state: Any) -> None:
+    # Given a message stored with an arrival an hour from now,
+    ours.chat()
+    state.incrby(Keys(partition_of(ours.token)).clock, 3_600_000_000)
+    stored = ours.message(1, "as created")
+    drain_all()
+
+    # when Redis loses everything, and with it that clock,
+    state.flushall()
+
+    # then an update still arrives later than what it updates, and wins.
+    updated = ours.api.patch(f"{ours.path}/chats/1/messages/1", {"body": "as edited"}, format="json").json()
+    assert updated["last_request_time"] > stored["last_request_time"]
+    drain_all()
+    assert Message.objects.get().body == "as edited"
+
+
+def test_the_number_of_a_dead_event_is_not_given_again(
+    ours: Tenant, state: Any, redis_server: RealRedis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given a message that was acknowledged and that the database refused,
+    ours.chat()
+    drain_all()
+    ours.message(1, "refused")
+    with monkeypatch.context() as patched:
+        patched.setattr(Message._default_manager, "bulk_create", _refuse)
+        drain_all()
+
+    # when Redis restarts, or loses everything,
+    redis_server.restart()
+    after_restart = ours.message(1, "after a restart")["number"]
+    drain_all()
+    state.flushall()
+    after_flush = ours.message(1, "after a flush")["number"]
+
+    # then its number stays its own.
+    assert (after_restart, after_flush) == (2, 3)
+
+
 def test_a_redis_rolled_back_to_an_old_state_hands_out_no_number_a_second_time(
     ours: Tenant, state: Any, redis_server: RealRedis
 ) -> None:
@@ -195,6 +250,10 @@ def test_a_post_in_the_steady_state_touches_no_database(ours: Tenant, django_ass
     ours.chat()
     with django_assert_num_queries(0, connection=connection):
         ours.message(1)
+
+
+def _refuse(*args: object, **kwargs: object) -> None:
+    raise ValueError("refused by the database")
 
 
 def _drain_until(stop: threading.Event) -> None:

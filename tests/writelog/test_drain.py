@@ -96,6 +96,30 @@ def test_a_drain_that_dies_before_commit_leaves_everything_in_the_log(
     assert Message.objects.get().body == "kept"
 
 
+def test_an_update_that_arrives_while_its_entity_is_being_stored_stays_readable(
+    ours: Tenant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given a drain that has read a message's create and not yet removed it,
+    ours.chat()
+    ours.message(1, "as created")
+    remove = log.remove
+
+    def update_then_remove(*args: Any) -> None:
+        ours.api.patch(f"{ours.path}/chats/1/messages/1", {"body": "as edited"}, format="json")
+        remove(*args)
+
+    # when an update arrives before it removes what it stored,
+    with monkeypatch.context() as patched:
+        patched.setattr(log, "remove", update_then_remove)
+        drain_module._drain_batch(partition_of(ours.token), skip=False)
+
+    # then reads show the update, and it is stored with the next drain.
+    assert Message.objects.get().body == "as created"
+    assert ours.get("/chats/1/messages/1")["body"] == "as edited"
+    drain_all()
+    assert Message.objects.get().body == "as edited"
+
+
 def test_events_that_come_back_with_an_older_redis_are_not_stored_again(ours: Tenant, state: Any) -> None:
     # Given messages that were stored, and a log that holds them again,
     ours.chat()
