@@ -6,9 +6,9 @@ key                        | type   | written by   | presence means             
 ---------------------------|--------|--------------|-----------------------------------------------|-----------------
 `{p}:log`                  | stream | append       | events acknowledged and not yet stored        | remove
 `{p}:clock`                | string | append, seed | arrival of the newest event, in microseconds  | nobody
-`{p}:numbers`              | hash   | append, seed | parent path → last number given to a child,   | nobody
+`{p}:numbers`              | hash   | append, seed | parent path → last number given to a child,   | withdraw
                            |        |              | and the run_id that may trust it (the fence)  |
-`{p}:pending`              | hash   | append       | path → newest acknowledged text, for reads    | remove
+`{p}:pending`              | hash   | append       | path → newest acknowledged text, for reads    | remove, withdraw
 `{p}:receipt:<scope>:<id>` | string | append       | this request was answered, and with what      | its time to live
 `{p}:hinted`               | string | append       | a drain was asked for and has not begun       | drain; 2 s
 `{p}:seeding:<token>`      | string | seed         | someone seeds this application's counters     | seed; its lease

@@ -90,6 +90,9 @@ class Pending:
         arrival, created, text = value.split(" ", 2)
         return cls(int(arrival), None if created == "-" else int(created), text)
 
+    def __str__(self) -> str:
+        return f"{self.arrival} {'-' if self.created is None else self.created} {self.text}"
+
 
 @cache
 def client() -> Any:
@@ -228,10 +231,13 @@ def pending(token: str, path: str) -> Pending | None:
         return Pending.parse(client().hget(Keys(partition_of(token)).pending, path))
 
 
-def discard_pending(token: str, path: str) -> None:
-    """Forgets a pending text for good: only for a dead event that somebody discards."""
+def withdraw(partition: int, path: str, arrival: int, verb: str, instead: Pending | None) -> None:
+    """Forgets a dead event that somebody discarded; reads show `instead` of it, what is left of the entity."""
+    keys = Keys(partition)
     with _available():
-        client().hdel(Keys(partition_of(token)).pending, path)
+        _script("withdraw")(
+            keys=[keys.numbers, keys.pending], args=[path, arrival, "" if instead is None else str(instead), verb]
+        )
 
 
 def pending_children(

@@ -16,6 +16,8 @@ def locked(partition: int, *, skip: bool = False) -> Iterator[Partition | None]:
 
     With `skip`, yields None at once when somebody else holds it. On SQLite, which has no row locks, the transaction
     itself (BEGIN IMMEDIATE) is the lock.
+
+    Durable, so it refuses to run inside another transaction: an event would leave the log before that one commits.
     """
-    with transaction.atomic():
+    with transaction.atomic(durable=True):
         yield Partition.objects.select_for_update(skip_locked=skip).filter(pk=partition).first()

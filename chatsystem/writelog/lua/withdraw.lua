@@ -1,0 +1,22 @@
+#!lua flags=allow-oom
+-- withdraw: forgets a dead event that somebody discarded. Reads go back to what is left of its entity.
+--
+-- KEYS  1 numbers (HASH)  2 pending (HASH)
+-- ARGV  1 path
+--       2 arrival  of the discarded event
+--       3 instead  the pending value of the newest dead event that is left of the entity; '' when none is
+--       4 verb     of the discarded event. Without its create an entity never was: its children get no more numbers,
+--                  unless a seed finds it in the database
+local numbers_key, pending_key = unpack(KEYS)
+local path, arrival, instead, verb = unpack(ARGV)
+
+local pending = redis.call('HGET', pending_key, path)
+-- What is newer is not this event's: an update in the log takes its own entry away.
+if pending and string.match(pending, '^%d+') == arrival then
+  if instead == '' then
+    redis.call('HDEL', pending_key, path)
+  else
+    redis.call('HSET', pending_key, path, instead)
+  end
+end
+if verb == 'create' then redis.call('HDEL', numbers_key, path) end
