@@ -10,6 +10,8 @@ class WriteLogConfig(AppConfig):
     verbose_name = "Write log"
 
     def ready(self) -> None:
+        from chatsystem import checks  # noqa: F401  (registers the system checks)
+
         post_migrate.connect(add_partitions, sender=self)
 
 
