@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import sqlite3
 import threading
@@ -261,7 +262,6 @@ class Fts5Backend(SearchBackend):
         self.path.parent.mkdir(parents=True, exist_ok=True)
         connection = sqlite3.connect(self.path, timeout=BUSY_TIMEOUT, isolation_level=None)
         self._local.__dict__[self._key] = (_identity(self.path), connection)
-        connection.execute("PRAGMA journal_mode = WAL")
         # FULL: an outbox entry is deleted once its documents are here, so a power cut must not take them back.
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute(f"PRAGMA cache_size = -{CACHE_KILOBYTES}")
@@ -275,18 +275,28 @@ class Fts5Backend(SearchBackend):
 
     def _create(self, connection: sqlite3.Connection) -> None:
         if _schema_version(connection) == 0:
-            connection.execute("BEGIN IMMEDIATE")
-            # Another process may have been faster.
-            if _schema_version(connection) == 0:
-                for statement in SCHEMA.split(";"):
-                    connection.execute(statement)
-            connection.execute("COMMIT")
+            # One process at a time: SQLite does not wait for its own locks while it changes to WAL.
+            with _locked(self.path.parent):
+                if _schema_version(connection) == 0:
+                    connection.execute("PRAGMA journal_mode = WAL")
+                    connection.executescript(f"BEGIN IMMEDIATE; {SCHEMA} COMMIT;")
         if _schema_version(connection) != SCHEMA_VERSION:
             raise sqlite3.DatabaseError("made by another version of this program; run manage.py reindex")
 
     def _discard(self) -> None:
         for suffix in ("", "-wal", "-shm"):
             self.path.with_name(self.path.name + suffix).unlink(missing_ok=True)
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Holds a lock on the folder among processes; it ends with the process."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _identity(path: Path) -> tuple[int, int] | None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import sqlite3
 import threading
+from itertools import count
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
 import pytest
@@ -161,3 +164,24 @@ def test_the_index_finds_an_application_without_looking_at_others(backend: Fts5B
     assert fts5._match(fts5.text.parse("hello 世界"), Scope(OURS, 3)) == (
         f'scope : "/{OURS}/3" AND terms : "hello" * AND terms : "世 界"'
     )
+
+
+def test_many_processes_make_the_index_at_once(tmp_path: Path) -> None:
+    processes = multiprocessing.get_context("fork")
+    for attempt in range(10):
+        path = tmp_path / str(attempt) / "search.sqlite3"
+        together = processes.Barrier(8)
+
+        def work(number: int, path: Path = path, together: Barrier = together) -> None:
+            bench = Bench(Fts5Backend(path))
+            bench._ids = count(2 * number)
+            together.wait()
+            bench.say("hello")
+
+        workers = [processes.Process(target=work, args=(number,)) for number in range(1, 9)]
+        for worker in workers:
+            worker.start()
+        for worker in workers:
+            worker.join()
+        assert [worker.exitcode for worker in workers] == [0] * 8
+        assert Bench(Fts5Backend(path)).search("hello").count == 8
