@@ -52,8 +52,7 @@ class Runner:
         self.supervisord: subprocess.Popen[bytes] | None = None
 
     def ask_to_stop(self, number: int, frame: FrameType | None) -> None:
-        if not self.stopping:
-            _say("Stopping: web, beat, worker, then Redis.")
+        # Nothing but this: a signal may come while another one is handled, or in the middle of a print.
         self.stopping = True
 
     def migrate(self) -> None:
@@ -80,14 +79,15 @@ class Runner:
         while not self.stopping:
             if is_ready(self.options):
                 return not self.stopping
-            if self.options.own_redis and redis_server.ping(self.options.data_dir).startswith("LOADING"):
+            redis = redis_server.ping(self.options.data_dir) if self.options.own_redis else "not ours"
+            if redis.startswith("LOADING"):
                 deadline = time.monotonic() + READY_TIMEOUT
                 if time.monotonic() > next_note:
                     megabytes = redis_server.size(self.options.data_dir.redis) // 2**20
                     _say(f"Redis reads its log ({megabytes} MB).")
                     next_note = time.monotonic() + NOTE
             if time.monotonic() > deadline:
-                log = self.options.data_dir.logs / "web.log"
+                log = self.options.data_dir.logs / ("redis.log" if redis == "" else "web.log")
                 raise Refusal(f"The API did not become ready within {READY_TIMEOUT:.0f} s; see {log}.")
             self._revive()
             time.sleep(LOOK)
@@ -101,6 +101,7 @@ class Runner:
     def stop(self) -> None:
         """supervisord stops its programs one after the other, each with a time limit, so this wait ends."""
         if self.supervisord is not None:
+            _say("Stopping: web, beat, worker, then Redis.")
             self.supervisord.terminate()
             self.supervisord.wait()
 
