@@ -1,0 +1,90 @@
+"""Hints: a drain is asked for once, and a lost hint only costs time."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from celery import current_app
+from kombu.exceptions import OperationalError
+
+from chatsystem.writelog import log
+from chatsystem.writelog.keys import partition_of
+from chatsystem.writelog.tasks import drain_partition, reconcile, sweep
+from messages_app.models import Message
+from tests.bench import Tenant, drain_all
+
+
+def waiting_tasks() -> int:
+    with current_app.connection_for_read() as connection:
+        return connection.default_channel.client.llen("celery")
+
+
+def test_many_writes_ask_for_one_drain_until_it_begins(ours: Tenant) -> None:
+    # Given an application whose log is empty and whose drain has begun,
+    drain_all()
+    before = waiting_tasks()
+
+    # when it gets a burst of writes,
+    ours.chat()
+    for _ in range(20):
+        ours.message(1)
+
+    # then one drain is asked for; once that has begun, the next write asks again.
+    assert waiting_tasks() == before + 1
+    log.begin_drain(partition_of(ours.token))
+    ours.message(1)
+    assert waiting_tasks() == before + 2
+
+
+def test_a_broker_that_is_away_costs_no_write(ours: Tenant, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Given a broker that takes no hint,
+    ours.chat()
+    log.begin_drain(partition_of(ours.token))
+
+    def away(*args: object) -> None:
+        raise OperationalError("away")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(drain_partition, "delay", away)
+
+        # when a message is posted, then it is acknowledged and readable,
+        ours.message(1, "kept")
+        assert ours.get("/chats/1/messages/1")["body"] == "kept"
+
+    # and the sweep asks for the drain that nobody asked for.
+    before = waiting_tasks()
+    sweep()
+    assert waiting_tasks() == before + 1
+    drain_partition(partition_of(ours.token))
+    assert Message.objects.get().body == "kept"
+
+
+def test_a_sweep_of_an_empty_log_asks_for_nothing_and_shows_that_a_worker_lives(
+    state: Any, transactional_db: None
+) -> None:
+    sweep()
+
+    assert waiting_tasks() == 0
+    log.expect_workers()
+
+
+def test_a_drain_of_an_empty_partition_begins_no_transaction(
+    state: Any, django_assert_num_queries: Any, db: None
+) -> None:
+    with django_assert_num_queries(0):
+        drain_partition(3)
+
+
+def test_the_periodic_reconcile_repairs_a_count_that_a_drain_has_moved(ours: Tenant) -> None:
+    # Given a chat with two messages whose count is wrong,
+    ours.chat()
+    ours.batch(1, ["a", "b"])
+    drain_all()
+    chat = Message.objects.first().chat
+    chat.messages_count = 7
+    chat.save(update_fields=["messages_count"])
+
+    # when beat reconciles, then it is right again.
+    reconcile()
+    assert ours.get("/chats/1")["messages_count"] == 2
