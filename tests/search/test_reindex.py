@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from io import StringIO
 
 import pytest
@@ -117,19 +118,26 @@ def test_a_change_between_reading_and_indexing_is_not_undone(
 def test_a_message_that_commits_between_the_two_readings_stays(
     stored: Stored, index: SearchBackend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    stored.message("first")
-    held = index.documents
-    arrived: list[Message] = []
+    message = stored.message("old")
+    index.index(of_ids([message.pk]))
+    overtaken: list[str] = []
 
-    def hold_and_be_overtaken(low: int, high: int) -> dict[int, Document]:
-        documents = held(low, high)
-        if not arrived:
-            arrived.append(stored.message("second"))
-            index.index(of_ids([arrived[0].pk]))
-        return documents
+    def then_be_overtaken(read: Callable) -> Callable:
+        def reading(low: int, high: int) -> object:
+            result = read(low, high)
+            if not overtaken:
+                overtaken.append(read.__name__)
+                stored.change(message, "new")
+                index.index(of_ids([message.pk]))
+            return result
 
-    monkeypatch.setattr(index, "documents", hold_and_be_overtaken)
+        return reading
+
+    monkeypatch.setattr(index, "documents", then_be_overtaken(index.documents))
+    monkeypatch.setattr(reindexing, "of_range", then_be_overtaken(reindexing.of_range))
+    monkeypatch.setattr(index, "remove", lambda versions: pytest.fail(f"removed {versions}, if for a moment"))
     run()
+    assert overtaken
     assert list(differences(index)) == []
 
 

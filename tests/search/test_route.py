@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from urllib.parse import quote, urlsplit
+from urllib.parse import parse_qs, quote, urlsplit
 
 import pytest
 from pytest_django import Settings
@@ -158,7 +158,8 @@ def test_pages_walk_both_ways(api: APIClient, ours: Tenant, say: object, query: 
 def test_a_cursor_belongs_to_its_search(api: APIClient, ours: Tenant, theirs: Tenant, say: object) -> None:
     say("same words", "same words", "same words")
     link = search(api, "same", application=ours.token, limit=1)["next"]
-    (cursor,) = re.findall("cursor=([^&]+)", link)
+    (cursor,) = parse_qs(urlsplit(link).query)["cursor"]
+    assert search(api, "SAME!", application=ours.token, cursor=cursor)["count"] == 3, "the same search in other letters"
     assert refused(api, 400, "words", application=ours.token, cursor=cursor) == "cursor"
     assert refused(api, 400, "same", application=theirs.token, cursor=cursor) == "cursor"
     assert refused(api, 400, "same", cursor=cursor) == "cursor"
