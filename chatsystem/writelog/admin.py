@@ -1,0 +1,151 @@
+"""The write log for people: what died, and how far each partition is. Documented in docs/operations.md."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from django.contrib import admin, messages
+from django.contrib.admin.views.main import ChangeList
+from django.db.models import QuerySet
+from django.http import HttpRequest, HttpResponse
+from django.template.response import TemplateResponse
+
+from chatsystem.admin import DATABASE_AWAY, BigTableAdmin, Path, bounded, noun, shortened
+from chatsystem.writelog import dead, log
+from chatsystem.writelog.arrival import to_datetime
+from chatsystem.writelog.keys import partition_of
+from chatsystem.writelog.log import LogUnavailable
+from chatsystem.writelog.models import DeadEvent, Partition
+
+
+@admin.register(DeadEvent)
+class DeadEventAdmin(BigTableAdmin):
+    list_display = ["died_at", "verb", "path", "short_text", "short_error"]
+    list_display_links = ["died_at"]
+    search_fields = ["path"]
+    search_help_text = "A token, or token/chat/message as in the path."
+    actions = ["replay_selected", "discard_selected"]
+    readonly_fields = ["verb", "path", "text", "error", "partition_id", "arrived_at", "died_at"]
+
+    @admin.display(description="text")
+    def short_text(self, event: DeadEvent) -> str:
+        return shortened(event.text)
+
+    @admin.display(description="error")
+    def short_error(self, event: DeadEvent) -> str:
+        return shortened(event.error)
+
+    @admin.display(description="arrived at")
+    def arrived_at(self, event: DeadEvent) -> datetime:
+        return to_datetime(event.arrival)
+
+    def search(self, request: HttpRequest, rows: QuerySet, term: str) -> QuerySet:
+        path = Path.parse(term)
+        if path is None:
+            return rows.none()
+        parts = [str(part) for part in (path.token, path.chat, path.message) if part is not None]
+        exact = "/".join(parts)
+        within = rows.filter(path=exact) | rows.filter(path__gte=f"{exact}/", path__lt=f"{exact}0")
+        return within.filter(partition=partition_of(path.token))
+
+    def get_fields(self, request: HttpRequest, obj: DeadEvent | None = None) -> Any:
+        return self.readonly_fields
+
+    def render_change_form(self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
+        # Who may change a dead event may replay it; there is nothing to save.
+        context |= {"show_save": False, "show_save_and_continue": False}
+        return super().render_change_form(request, context, *args, **kwargs)
+
+    @admin.action(description="Replay the selected dead events", permissions=["change"])
+    def replay_selected(self, request: HttpRequest, queryset: QuerySet) -> None:
+        # Oldest first: an update needs the row that its create makes, a message needs its chat.
+        events, rest = bounded(queryset.order_by("partition", "arrival"))
+        stored = refused = gone = 0
+        for event in events:
+            try:
+                if dead.replay(event):
+                    stored += 1
+                else:
+                    refused += 1
+            except DeadEvent.DoesNotExist:
+                gone += 1
+            except (LogUnavailable, *DATABASE_AWAY):
+                rest += " It ended early, since the database or the state Redis is away: select the others again."
+                break
+        told = [f"{stored:,} of {len(events):,} {noun(DeadEvent, len(events))} stored."]
+        if refused:
+            told.append(f"{refused:,} refused again: the error column tells why.")
+        if gone:
+            told.append(f"{gone:,} had been dealt with by somebody else.")
+        self.message_user(request, " ".join(told) + rest, messages.WARNING if refused or rest else messages.SUCCESS)
+
+    @admin.action(description="Discard the selected dead events…", permissions=["change"])
+    def discard_selected(self, request: HttpRequest, queryset: QuerySet) -> HttpResponse | None:
+        # Newest first: what depends on another goes before it.
+        events, rest = bounded(queryset.order_by("partition", "-arrival"))
+        if "confirmed" not in request.POST:
+            context = {
+                **self.admin_site.each_context(request),
+                "title": "Discard dead events",
+                "opts": self.opts,
+                "events": events,
+                "rest": rest,
+            }
+            return TemplateResponse(request, "writelog/discard.html", context)
+        discarded = gone = 0
+        for event in events:
+            try:
+                dead.discard(event)
+                discarded += 1
+            except DeadEvent.DoesNotExist:
+                gone += 1
+            except (LogUnavailable, *DATABASE_AWAY):
+                rest += " It ended early, since the database or the state Redis is away: select the others again."
+                break
+        told = f"{discarded:,} of {len(events):,} {noun(DeadEvent, len(events))} discarded."
+        told += f" {gone:,} had been dealt with by somebody else." if gone else ""
+        self.message_user(request, told + rest, messages.WARNING if rest else messages.SUCCESS)
+        return None
+
+
+class PartitionList(ChangeList):
+    """Asks for the lengths of all logs in one round trip."""
+
+    def get_results(self, request: HttpRequest) -> None:
+        super().get_results(request)
+        try:
+            lengths = log.lengths()
+        except LogUnavailable:
+            lengths = None
+            messages.warning(request, "The state Redis is away: nobody can tell what waits.")
+        for partition in self.result_list:
+            partition.waiting = None if lengths is None else lengths.get(partition.pk, 0)
+
+
+@admin.register(Partition)
+class PartitionAdmin(admin.ModelAdmin):
+    list_display = ["id", "stored_through", "waiting"]
+    list_display_links = None
+    ordering = ["pk"]
+    sortable_by = ()
+
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
+        return PartitionList
+
+    @admin.display(description="stored through", empty_value="nothing yet")
+    def stored_through(self, partition: Partition) -> datetime | None:
+        return to_datetime(partition.drained_through) if partition.drained_through else None
+
+    @admin.display(description="events waiting", empty_value="unknown")
+    def waiting(self, partition: Any) -> int | None:
+        return partition.waiting
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Partition | None = None) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Partition | None = None) -> bool:
+        return False
