@@ -5,17 +5,23 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from django.db import connection
-from django.http import HttpRequest, JsonResponse
+from django.http import JsonResponse
 from django.utils.module_loading import import_string
+from rest_framework.decorators import api_view
+from rest_framework.request import Request
 
 from chatsystem.writelog import log
 
+# Views of DRF, so that their errors are JSON too: Django's 405 is empty, and its CSRF refusal HTML.
 
-def live(request: HttpRequest) -> JsonResponse:
+
+@api_view(["GET", "HEAD"])
+def live(request: Request) -> JsonResponse:
     return JsonResponse({"status": "ok"})
 
 
-def ready(request: HttpRequest) -> JsonResponse:
+@api_view(["GET", "HEAD"])
+def ready(request: Request) -> JsonResponse:
     """200 while writes are accepted; each dependency with its state, and no address or secret."""
     states = {
         "state": _state(log.probe),

@@ -44,7 +44,14 @@ class IdempotencyKeyReused(APIException):
 
 def _answer(status_code: int, code: str, detail: str) -> JsonResponse:
     kind = "server_error" if status_code >= 500 else "client_error"
-    return JsonResponse({"type": kind, "errors": [{"code": code, "detail": detail, "attr": None}]}, status=status_code)
+    error = {"code": code, "detail": detail, "attr": None}
+    # A 404 may be kept by caches like any answer, unless it says otherwise (RFC 9110, 15.5.5).
+    headers = {"Cache-Control": "no-cache"}
+    # To the byte as DRF's renderer writes it: a 404 does not tell whether a route or an entity was missing.
+    compact = {"separators": (",", ":")}
+    return JsonResponse(
+        {"type": kind, "errors": [error]}, status=status_code, headers=headers, json_dumps_params=compact
+    )
 
 
 # Django's own handlers, for what no view of DRF answers (named in chatsystem.urls).

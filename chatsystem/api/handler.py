@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 
+from django.core.exceptions import SuspiciousOperation
 from django.db import InterfaceError, OperationalError
 from drf_standardized_errors import handler
-from rest_framework.exceptions import APIException, NotFound
+from rest_framework.exceptions import APIException, NotFound, ParseError
 from rest_framework.response import Response
 
 from chatsystem.api.errors import IdempotencyKeyReused, ServiceUnavailable
@@ -27,6 +28,9 @@ class ExceptionHandler(handler.ExceptionHandler):
             return ServiceUnavailable("Too many writes of this application wait to be stored. Try again.")
         if isinstance(exc, LogUnavailable | OperationalError | InterfaceError):
             return ServiceUnavailable()
+        if isinstance(exc, SuspiciousOperation):
+            # More than a thousand query parameters, for one. Django's own handler makes a 400 of it too.
+            return ParseError("Bad request.")
         return super().convert_known_exceptions(exc)
 
     def report_exception(self, exc: APIException, response: Response) -> None:

@@ -15,8 +15,20 @@ from chatsystem.api.errors import PayloadTooLarge
 CHARSETS = {"utf-8", "utf8", "us-ascii", "ascii"}
 
 
+class _NotJSON(ValueError):
+    pass
+
+
 def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is not JSON")
+    raise _NotJSON(f"{name} is no value")
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Refuses a name that comes twice: nobody can tell which of its values was meant."""
+    members = dict(pairs)
+    if len(members) < len(pairs):
+        raise _NotJSON("an object names a member twice")
+    return members
 
 
 class StrictJSONParser(BaseParser):
@@ -32,21 +44,33 @@ class StrictJSONParser(BaseParser):
             raise UnsupportedMediaType(request.content_type, "Send JSON in UTF-8.")
         content = read_capped(stream, settings.MAX_REQUEST_BYTES)
         try:
-            return json.loads(content.decode("utf-8"), parse_constant=_refuse_constant)
+            return json.loads(content.decode("utf-8"), parse_constant=_refuse_constant, object_pairs_hook=_unique)
         except RecursionError:
             # Not a ValueError: nesting past the interpreter's depth would otherwise be a 500.
             raise ParseError("The JSON is nested too deeply.") from None
-        except ValueError as error:
-            raise ParseError(f"This is not JSON in UTF-8: {error}") from None
+        except (json.JSONDecodeError, _NotJSON) as error:
+            raise ParseError(f"This is not JSON: {error}.") from None
+        except UnicodeDecodeError as error:
+            raise ParseError(f"This is not UTF-8: {error.reason} at byte {error.start}.") from None
+        except ValueError:
+            # The interpreter's own limit for the digits of a number.
+            raise ParseError("The JSON holds a number that is too long.") from None
 
 
 def read_capped(stream: IO[bytes], limit: int) -> bytes:
     """All of the stream, whether or not it announced its length (chunked); raises 413 at the first byte too many."""
     chunks = []
     size = 0
-    while chunk := stream.read(min(65_536, limit + 1 - size)):
+    while chunk := _read(stream, min(65_536, limit + 1 - size)):
         chunks.append(chunk)
         size += len(chunk)
         if size > limit:
             raise PayloadTooLarge
     return b"".join(chunks)
+
+
+def _read(stream: IO[bytes], size: int) -> bytes:
+    try:
+        return stream.read(size)
+    except Exception:  # each server has its own exceptions for a malformed chunk and for a client that is gone
+        raise ParseError("The request's body is broken off or malformed.") from None
