@@ -7,7 +7,7 @@ from datetime import datetime
 
 import pytest
 
-from tests.api.bench import UNKNOWN_TOKEN, MOMENT, Place, assert_error, nothing_left_behind, place_of, refused
+from tests.api.bench import MOMENT, UNKNOWN_TOKEN, Place, assert_error, nothing_left_behind, place_of, refused
 from tests.bench import Tenant
 
 
@@ -93,7 +93,7 @@ def test_unknown_and_read_only_fields_are_not_changed(place: Place, settle: Call
     created = place.create("old")
     settle()
     given = {
-        **{key: 7 for key in place.kind.keys},
+        **dict.fromkeys(place.kind.keys, 7),
         "id": 7,
         "created_at": "2001-01-01T00:00:00.000000Z",
         "last_request_time": "2001-01-01T00:00:00.000000Z",
@@ -160,7 +160,9 @@ def test_what_is_not_there_cannot_be_changed(ours: Tenant, path: str, drained: C
     assert_error(response, 404, "not_found")
 
 
-@pytest.mark.parametrize("path", ["/chats/2", "/chats/1/messages/2", "/chats/2/messages/1", "/chats/9223372036854775807"])
+@pytest.mark.parametrize(
+    "path", ["/chats/2", "/chats/1/messages/2", "/chats/2/messages/1", "/chats/9223372036854775807"]
+)
 def test_a_number_that_was_never_given_cannot_be_changed(ours: Tenant, path: str, settle: Callable) -> None:
     ours.chat()
     ours.message(1)

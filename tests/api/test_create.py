@@ -51,7 +51,7 @@ def test_a_trailing_slash_makes_no_difference_to_a_create(place: Place) -> None:
 
 def test_unknown_and_read_only_fields_are_ignored(place: Place, settle: Callable) -> None:
     given = {
-        **{key: 7 for key in place.kind.keys},
+        **dict.fromkeys(place.kind.keys, 7),
         "id": 7,
         "pk": 7,
         "recount_due": True,
@@ -94,7 +94,15 @@ def test_each_application_gets_a_token_of_its_own(api: object, ours: Tenant, the
 
 @pytest.mark.parametrize(
     ("text", "code"),
-    [(None, "null"), (True, "invalid"), (7, "invalid"), (1.5, "invalid"), ([], "invalid"), ({}, "invalid"), ("", "blank")],
+    [
+        (None, "null"),
+        (True, "invalid"),
+        (7, "invalid"),
+        (1.5, "invalid"),
+        ([], "invalid"),
+        ({}, "invalid"),
+        ("", "blank"),
+    ],
     ids=repr,
 )
 def test_a_field_that_is_no_text_is_refused(place: Place, text: object, code: str) -> None:

@@ -126,15 +126,19 @@ def test_links_lead_on_from_a_page_in_the_middle_both_ways(messages: Place, orde
     middle = page(messages, limit=3, order=order, **start)
 
     ahead = [n for answer in walk(messages, middle, "next") for n in numbers(answer)]
-    behind = [answer for answer in walk(messages, middle, "previous")]
+    behind = list(walk(messages, middle, "previous"))
 
     every = list(range(1, 21)) if order == "asc" else list(range(20, 0, -1))
     assert [n for answer in behind[::-1] for n in numbers(answer)] + numbers(middle) + ahead == every
 
 
-@pytest.mark.parametrize("start", [{"after": 2**63 - 1}, {"before": 2**63 - 1}, {"after": 500}, {"before": 1}], ids=repr)
+@pytest.mark.parametrize(
+    "start", [{"after": 2**63 - 1}, {"before": 2**63 - 1}, {"after": 500}, {"before": 1}], ids=repr
+)
 @pytest.mark.parametrize("order", ["asc", "desc"])
-def test_each_link_of_a_page_beyond_the_ends_can_be_followed(messages: Place, order: str, start: dict[str, int]) -> None:
+def test_each_link_of_a_page_beyond_the_ends_can_be_followed(
+    messages: Place, order: str, start: dict[str, int]
+) -> None:
     fill(messages, 5)
     answer = page(messages, limit=2, order=order, **start)
 
@@ -177,7 +181,9 @@ def test_links_keep_the_other_parameters_and_the_clients_host(place: Place) -> N
     fill(place, 5)
 
     response = place.api.get(
-        f"{place.path}/", {"limit": 2, "order": "desc", "after": 1, "before": 5, "mine": "ä &=+"}, headers={"Host": "localhost:99"}
+        f"{place.path}/",
+        {"limit": 2, "order": "desc", "after": 1, "before": 5, "mine": "ä &=+"},
+        headers={"Host": "localhost:99"},
     )
 
     link = urlsplit(response.json()["next"])
@@ -187,7 +193,24 @@ def test_links_keep_the_other_parameters_and_the_clients_host(place: Place) -> N
     assert query == {"limit": ["2"], "order": ["desc"], "after": ["1"], "before": ["5"], "mine": ["ä &=+"]}
 
 
-NO_NUMBERS = ["-1", "abc", "", "1e3", "٣", "１", str(2**63), "9" * 20, "9" * 5000, "1.0", " 1", "+1", "0x1", "1,2", "null", "\0"]
+NO_NUMBERS = [
+    "-1",
+    "abc",
+    "",
+    "1e3",
+    "٣",
+    "１",
+    str(2**63),
+    "9" * 20,
+    "9" * 5000,
+    "1.0",
+    " 1",
+    "+1",
+    "0x1",
+    "1,2",
+    "null",
+    "\0",
+]
 
 
 @pytest.mark.parametrize("name", ["limit", "after", "before"])
@@ -210,7 +233,8 @@ def test_a_repeated_parameter_is_refused_by_name(place: Place, name: str) -> Non
 
 
 @pytest.mark.parametrize(
-    "value", ["", "x", "after", "after-", "after--1", "after-x", "after-٣", f"after-{2**63}", "before-0", "after-1 ", "AFTER-1"]
+    "value",
+    ["", "x", "after", "after-", "after--1", "after-x", "after-٣", f"after-{2**63}", "before-0", "after-1 ", "AFTER-1"],
 )
 def test_a_broken_cursor_is_refused_by_name(place: Place, value: str) -> None:
     assert_error(place.api.get(place.path, {"after": 1, "before": 5, "cursor": value}), 400, "invalid", "cursor")
@@ -220,7 +244,9 @@ def test_a_cursor_belongs_to_a_range(place: Place) -> None:
     assert_error(place.api.get(place.path, {"cursor": "after-1"}), 400, "invalid", "cursor")
 
 
-@pytest.mark.parametrize("path", [f"/applications/{UNKNOWN_TOKEN}/chats", f"/applications/{UNKNOWN_TOKEN}/chats/1/messages"])
+@pytest.mark.parametrize(
+    "path", [f"/applications/{UNKNOWN_TOKEN}/chats", f"/applications/{UNKNOWN_TOKEN}/chats/1/messages"]
+)
 def test_there_is_no_list_of_an_unknown_application(ours: Tenant, path: str) -> None:
     assert_error(ours.api.get(path), 404, "not_found")
 
@@ -233,7 +259,7 @@ def test_there_is_no_list_of_an_unknown_chat(ours: Tenant, settle: Callable) -> 
 
 
 def test_no_reader_misses_a_row_while_writers_write_and_drains_drain(messages: Place) -> None:
-    """Would fail if the database were read before the pending view: a row could leave the one before it is in the other."""
+    """Read in the other order, a row could leave the pending view before it is found in the database."""
     done = threading.Event()
     acknowledged = [0]
 

@@ -52,9 +52,7 @@ def test_text_may_come_as_bytes_or_as_escapes(place: Place) -> None:
 
 
 @pytest.mark.parametrize("character", ["a", "é", "日", "😀", " ", "\n"], ids=ascii)
-def test_the_longest_text_is_accepted_and_one_more_is_refused(
-    place: Place, settle: Callable, character: str
-) -> None:
+def test_the_longest_text_is_accepted_and_one_more_is_refused(place: Place, settle: Callable, character: str) -> None:
     longest = character * place.kind.longest
 
     created = place.create(longest)

@@ -1,0 +1,342 @@
+"""Errors are JSON in one shape with stable codes, for every status and whatever the client accepts."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from rest_framework.test import APIClient
+
+from tests.api.bench import UNKNOWN_TOKEN, Place, assert_error, nothing_left_behind, refused
+from tests.bench import Tenant
+
+NO_TOKENS = [
+    UNKNOWN_TOKEN,
+    "0" * 31,
+    "0" * 33,
+    "A" * 32,
+    "g" * 32,
+    "٠" * 32,
+    "0" * 31 + "%20",
+    "0" * 31 + "%00",
+    "%ff" * 32,
+    "..",
+    "*",
+    "{0}",
+]
+NO_NUMBERS = [
+    "0",
+    "01",
+    "-1",
+    "+1",
+    "1e3",
+    "1.0",
+    "٣",
+    "１",
+    "%20",
+    "1%20",
+    "1%0a",
+    "1%00",
+    "x",
+    str(2**63),
+    "9" * 20,
+    "9" * 500,
+]
+ROUTES = ["/applications/{token}", "/applications/{token}/chats", "/applications/{token}/chats/1/messages"]
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/",
+        "/nowhere",
+        "/applications.json",
+        "/applications//",
+        "//applications",
+        "/Applications",
+        "/%00",
+        "/%ff",
+        "/api/applications",
+        "/..%2f",
+    ],
+)
+def test_an_unknown_route_is_a_404(api: APIClient, path: str) -> None:
+    for method in ("GET", "POST", "PATCH", "PUT", "DELETE", "OPTIONS", "NONSENSE"):
+        for accept in ("*/*", "text/html", "nonsense"):
+            assert_error(api.generic(method, path, headers={"Accept": accept}), 404, "not_found")
+
+
+@pytest.mark.parametrize("route", ROUTES)
+def test_every_token_that_is_nobodys_is_the_same_404(ours: Tenant, route: str) -> None:
+    answers = set()
+    for token in [
+        *NO_TOKENS,
+        ours.token.upper().replace("0", "A"),
+        f"{ours.token}0",
+        ours.token[:-1],
+        f" {ours.token}",
+    ]:
+        response = ours.api.get(route.format(token=token))
+        assert_error(response, 404, "not_found")
+        answers.add(response.content)
+
+    assert len(answers) == 1
+
+
+def test_every_number_that_is_none_is_the_same_404(ours: Tenant, settle: Callable) -> None:
+    ours.chat()
+    ours.message(1)
+    settle()
+    answers = set()
+
+    for number in [*NO_NUMBERS, "2", str(2**63 - 1)]:
+        for path in (
+            f"/chats/{number}",
+            f"/chats/{number}/messages",
+            f"/chats/{number}/messages/1",
+            f"/chats/1/messages/{number}",
+        ):
+            response = ours.api.get(f"{ours.path}{path}")
+            assert_error(response, 404, "not_found")
+            answers.add(response.content)
+
+    assert len(answers) == 1
+
+
+@pytest.mark.parametrize(
+    ("route", "allowed"),
+    [
+        ("/applications", "GET, POST, HEAD, OPTIONS"),
+        ("{ours}", "GET, PATCH, HEAD, OPTIONS"),
+        ("{ours}/chats", "GET, POST, HEAD, OPTIONS"),
+        ("{ours}/chats/1", "GET, PATCH, HEAD, OPTIONS"),
+        ("{ours}/chats/1/messages", "GET, POST, HEAD, OPTIONS"),
+        ("{ours}/chats/1/messages/1", "GET, PATCH, HEAD, OPTIONS"),
+        ("/health/live", "GET, HEAD, OPTIONS"),
+        ("/health/ready", "GET, HEAD, OPTIONS"),
+    ],
+)
+def test_a_method_that_a_route_does_not_have_is_a_405_that_names_those_it_has(
+    ours: Tenant, route: str, allowed: str
+) -> None:
+    ours.chat()
+    ours.message(1)
+    path = route.format(ours=ours.path)
+    methods = {"PUT", "DELETE", "TRACE", "NONSENSE", "POST", "PATCH"} - set(allowed.split(", "))
+
+    for method in sorted(methods):
+        for slash in ("", "/"):
+            with nothing_left_behind():
+                response = ours.api.generic(method, path + slash, b'{"name": "x"}', "application/json")
+            assert_error(response, 405, "method_not_allowed")
+            assert sorted(response.headers["Allow"].split(", ")) == sorted(allowed.split(", "))
+
+
+def test_options_tells_what_a_route_takes(place: Place) -> None:
+    for path in (place.path, place.item(place.create())):
+        response = place.api.options(path)
+
+        assert response.status_code == 200
+        assert response.json()["parses"] == response.json()["renders"] == ["application/json"]
+        assert "OPTIONS" in response.headers["Allow"]
+
+
+def test_there_is_no_way_round_the_method(place: Place) -> None:
+    created = place.create("old")
+
+    with nothing_left_behind():
+        response = place.api.post(
+            place.item(created),
+            {place.kind.field: "new", "_method": "PATCH"},
+            format="json",
+            headers={"X-HTTP-Method-Override": "PATCH"},
+        )
+
+    assert_error(response, 405, "method_not_allowed")
+
+
+@pytest.mark.parametrize(
+    "accept",
+    [
+        "text/html",
+        "text/*",
+        "application/xml",
+        "nonsense",
+        "application/json2",
+        ";;;",
+        "text/html; a*=nonsense''x",
+        "é",
+    ],
+)
+def test_a_client_that_does_not_accept_json_is_told_so_in_json(place: Place, accept: str) -> None:
+    created = place.create("old")
+    headers = {"Accept": accept}
+
+    refused(place, lambda: place.send("text", **headers), 406, "not_acceptable")
+    assert_error(place.api.get(place.path, headers=headers), 406, "not_acceptable")
+    with nothing_left_behind():
+        response = place.api.patch(place.item(created), {place.kind.field: "new"}, format="json", headers=headers)
+    assert_error(response, 406, "not_acceptable")
+
+
+@pytest.mark.parametrize(
+    "accept",
+    [
+        "*/*",
+        "application/*",
+        "application/json",
+        "APPLICATION/JSON",
+        "text/html, */*;q=0.1",
+        "application/json; charset=utf-8",
+    ],
+)
+def test_whoever_accepts_json_among_others_gets_it(place: Place, accept: str) -> None:
+    response = place.send("text", Accept=accept)
+
+    assert response.status_code == 201
+    assert response.headers["Content-Type"].startswith("application/json")
+
+
+@pytest.mark.parametrize(
+    "query", ["format=xml", "format=json", "format=", "_method=x", "page=7", "offset=-1", "x=%ff&%00=%00", "&&&=&"]
+)
+def test_parameters_that_mean_nothing_here_are_ignored(place: Place, query: str) -> None:
+    assert place.api.get(f"{place.path}?{query}").status_code == 200
+    assert place.api.post(f"{place.path}?{query}", {place.kind.field: "text"}, format="json").status_code == 201
+
+
+def test_more_parameters_than_anyone_means_are_refused(place: Place) -> None:
+    assert_error(place.api.get(f"{place.path}?{'&' * 1001}"), 400, "parse_error")
+
+
+@pytest.mark.parametrize(
+    "content_type",
+    [
+        "",
+        "text/plain",
+        "text/json",
+        "application/x-www-form-urlencoded",
+        "multipart/form-data; boundary=x",
+        "multipart/form-data",
+        "application/json2",
+        "application/vnd.api+json",
+        "json",
+        "nonsense",
+        "*/*",
+        "application/*",
+        "application/json; charset=utf-16",
+        "application/json; charset=latin-1",
+        "application/json; charset=zlib",
+        "application/json; charset=rot13",
+        "application/json; charset=base64",
+        "application/json; charset=idna",
+        "application/json; charset=undefined",
+        "application/json; charset=utf-7",
+        "application/json; charset=utf-8-sig",
+        "application/json; charset=",
+        "application/json; charset=nonsense",
+        "application/json; charset=é",
+    ],
+)  # fmt: skip
+def test_what_is_not_json_in_utf_8_is_refused_by_its_content_type(place: Place, content_type: str) -> None:
+    content = json.dumps({place.kind.field: "text"}).encode()
+
+    refused(place, lambda: place.send_raw(content, content_type), 415, "unsupported_media_type")
+
+
+@pytest.mark.parametrize(
+    "content_type",
+    [
+        "application/json",
+        "APPLICATION/JSON",
+        "application/json; charset=utf-8",
+        'application/json; charset="utf-8"',
+        "application/json;charset=UTF-8",
+        "application/json; CHARSET=utf8",
+        "application/json; charset=us-ascii",
+        "application/json; version=1",
+        "application/json;",
+    ],
+)
+def test_json_in_utf_8_is_accepted_however_its_content_type_is_spelt(place: Place, content_type: str) -> None:
+    content = json.dumps({place.kind.field: "é😀"}, ensure_ascii=False).encode()
+
+    response = place.send_raw(content, content_type)
+
+    assert response.status_code == 201
+    assert response.json()[place.kind.field] == "é😀"
+
+
+def body_of(place: Place, size: int) -> bytes:
+    """A good request of that many bytes."""
+    bare = json.dumps({place.kind.field: "text", "ignored": ""}).encode()
+    return bare[:-2] + b"x" * (size - len(bare)) + b'"}'
+
+
+def test_a_request_of_four_megabytes_is_accepted(place: Place) -> None:
+    content = body_of(place, 4 * 1024 * 1024)
+    assert len(content) == 4_194_304
+
+    assert place.send_raw(content).status_code == 201
+
+
+def test_a_request_of_one_byte_more_is_refused(place: Place) -> None:
+    content = body_of(place, 4 * 1024 * 1024 + 1)
+
+    refused(place, lambda: place.send_raw(content), 413, "payload_too_large")
+    refused(place, lambda: place.send_raw(b"[" * 5_000_000), 413, "payload_too_large")
+
+
+def test_a_change_of_more_than_four_megabytes_is_refused(place: Place) -> None:
+    created = place.create("old")
+
+    with nothing_left_behind():
+        response = place.api.generic("PATCH", place.item(created), body_of(place, 5_000_000), "application/json")
+
+    assert_error(response, 413, "payload_too_large")
+
+
+@pytest.mark.parametrize("host", ["evil.example", "localhost.evil.example", "", "a b", "[::2]", "é"])
+def test_a_foreign_host_is_refused(place: Place, host: str) -> None:
+    with nothing_left_behind():
+        assert_error(place.send("text", Host=host), 400, "bad_request")
+        assert_error(place.api.get(place.path, headers={"Host": host, "Accept": "text/html"}), 400, "bad_request")
+        assert_error(place.api.get("/nowhere", headers={"Host": host}), 400, "bad_request")
+
+
+def test_a_host_that_a_proxy_claims_is_not_believed(place: Place) -> None:
+    response = place.send("text", **{"X-Forwarded-Host": "evil.example"})
+
+    assert response.headers["Location"].startswith("http://testserver/")
+
+
+class Fault(Exception):
+    """Nobody expects this one."""
+
+
+def test_a_fault_of_ours_is_a_500_that_tells_nothing(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    created = place.create()
+
+    def fail(*args: object, **kwargs: object) -> Any:
+        raise Fault("secret")
+
+    monkeypatch.setattr("chatsystem.api.views.EntityViewSet.represent", fail)
+
+    for accept in ("*/*", "application/json"):
+        response = place.api.get(place.item(created), headers={"Accept": accept})
+        answer = assert_error(response, 500, "error")
+        assert "secret" not in json.dumps(answer)
+        assert "Fault" not in json.dumps(answer)
+
+
+def test_a_fault_outside_of_any_view_is_a_500_in_json_too(api: APIClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*args: object, **kwargs: object) -> Any:
+        raise Fault("secret")
+
+    monkeypatch.setattr("django.middleware.common.CommonMiddleware.process_request", fail)
+
+    answer = assert_error(api.get("/applications"), 500, "error")
+
+    assert "secret" not in json.dumps(answer)
