@@ -12,6 +12,7 @@ from search.backends import get_backend
 from search.backends.base import SearchUnavailable
 from search.documents import of_numbers
 from search.models import OutboxEntry
+from search.reindexing import Incomplete, reindex
 
 logger = logging.getLogger(__name__)
 
@@ -38,6 +39,7 @@ def index(seconds: float = float("inf")) -> bool:
         return False
     pause = 0
     try:
+        _complete_index()
         while _index_chunk():
             if time.monotonic() > deadline:
                 return True
@@ -49,6 +51,18 @@ def index(seconds: float = float("inf")) -> bool:
     finally:
         _hold_lease(pause) if pause else _give_lease_back()
     return False
+
+
+def _complete_index() -> None:
+    """Fills an index that is new: the outbox alone would leave out what was stored before the last one was lost."""
+    if get_backend().is_complete():
+        return
+    logger.info("the index is new and is filled from the database")
+    try:
+        reindex(get_backend(), lambda messages: _hold_lease(LEASE_SECONDS))
+    except Incomplete as error:
+        # Messages may have been committed meanwhile that the outbox still holds: first those, then another try.
+        logger.warning("%s: it will be filled again", error)
 
 
 def _index_chunk() -> bool:

@@ -78,6 +78,10 @@ class SearchBackend(ABC):
     def ping(self) -> None:
         """Returns when searches can be answered."""
 
+    def is_complete(self) -> bool:
+        """Whether it was ever filled: an index that was lost and made anew lacks what was stored before."""
+        return True
+
     @contextmanager
     def rebuild(self) -> Iterator[SearchBackend]:
         """Gives the index that a reindex is to fill, and puts it into service when it leaves without an exception.

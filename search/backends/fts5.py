@@ -41,6 +41,9 @@ SCHEMA = f"""
     PRAGMA user_version = {SCHEMA_VERSION};
 """
 
+#: The mark that a file bears, as its application_id, from its first rebuild on.
+COMPLETE = int.from_bytes(b"chat", "big")
+
 #: Stands between CJK runs that are not adjacent. Not a letter, so no query asks for it.
 GAP = "·"
 
@@ -146,6 +149,11 @@ class Fts5Backend(SearchBackend):
         with self._read() as connection:
             connection.execute("SELECT rowid FROM words WHERE words MATCH 'terms:a' LIMIT 1").fetchall()
 
+    def is_complete(self) -> bool:
+        with self._read() as connection:
+            ((mark,),) = connection.execute("PRAGMA application_id")
+        return bool(mark == COMPLETE)
+
     @contextmanager
     def rebuild(self) -> Iterator[SearchBackend]:
         """In place, because nothing but this file is to be filled. One that cannot be used is thrown away first."""
@@ -156,6 +164,8 @@ class Fts5Backend(SearchBackend):
             if type(error.__cause__) is sqlite3.DatabaseError:
                 self._discard()
         yield self
+        with self._write() as connection:
+            connection.execute(f"PRAGMA application_id = {COMPLETE}")
 
     # Pages ------------------------------------------------------------------------------------------------------------
 
@@ -260,6 +270,8 @@ class Fts5Backend(SearchBackend):
             return known[1]
         self._forget()
         self.path.parent.mkdir(parents=True, exist_ok=True)
+        # Not for others to read, whatever the umask: it holds all there is in the database.
+        self.path.touch(mode=0o600)
         connection = sqlite3.connect(self.path, timeout=BUSY_TIMEOUT, isolation_level=None)
         self._local.__dict__[self._key] = (_identity(self.path), connection)
         # FULL: an outbox entry is deleted once its documents are here, so a power cut must not take them back.

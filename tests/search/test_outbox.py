@@ -9,6 +9,7 @@ from django.core.cache import cache
 from django.db import connection, transaction
 from django.test.utils import CaptureQueriesContext
 from kombu.exceptions import OperationalError
+from pytest_django import Settings
 
 from messages_app.models import Message
 from messages_app.signals import messages_stored
@@ -16,6 +17,7 @@ from search import outbox, tasks
 from search.backends.base import SearchBackend
 from search.comparison import differences
 from search.models import OutboxEntry
+from search.reindexing import reindex
 from tests.bench import Tenant, in_threads
 from tests.search.backend_contract import THEIRS
 from tests.search.conftest import Away, Stored
@@ -130,6 +132,29 @@ def test_an_entry_outlives_an_indexer_that_dies(stored: Stored, hints: list[str]
     assert list(differences(index)) == []
 
 
+def test_an_index_that_was_lost_is_filled_with_the_next_message(
+    stored: Stored, hints: list[str], index: SearchBackend, settings: Settings
+) -> None:
+    tell(stored.message("old"))
+    outbox.index()
+    settings.SEARCH_INDEX_PATH.unlink()
+    tell(stored.message("new"))
+    outbox.index()
+    assert list(differences(index)) == []
+    assert index.count(10**6) == 2
+
+
+def test_an_index_is_filled_once(
+    stored: Stored, hints: list[str], index: SearchBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tell(stored.message("first"))
+    outbox.index()
+    monkeypatch.setattr(outbox, "reindex", lambda *arguments: pytest.fail("filled again"))
+    tell(stored.message("second"))
+    outbox.index()
+    assert list(differences(index)) == []
+
+
 def test_an_empty_outbox_costs_one_query(state: object) -> None:
     with CaptureQueriesContext(connection) as queries:
         tasks.sweep_outbox()
@@ -139,6 +164,7 @@ def test_an_empty_outbox_costs_one_query(state: object) -> None:
 def test_a_turn_ends_and_asks_for_the_next(
     stored: Stored, hints: list[str], monkeypatch: pytest.MonkeyPatch, index: SearchBackend
 ) -> None:
+    reindex(index)
     monkeypatch.setattr(outbox, "CHUNK_MESSAGES", 1)
     monkeypatch.setattr(tasks, "TURN", 0)
     for number in range(3):
@@ -194,6 +220,7 @@ def test_entries_of_many_chats_and_many_numbers(stored: Stored, hints: list[str]
     tell(*[stored.message(f"ours {n}") for n in range(1_200)], stored.message("theirs", THEIRS))
     with transaction.atomic():
         messages_stored.send(sender=Message, numbers={chat: [1] for chat in range(10_000, 10_500)})
+    reindex(index)
     with CaptureQueriesContext(connection) as queries:
         outbox.index()
     assert len(queries) < 25
