@@ -56,7 +56,14 @@ class MessageAdmin(EntityAdmin):
             return self._with_words(request, rows, term)
         chats = Chat.objects.filter(application__token=path.token)
         if path.chat is None:
-            return rows.filter(chat__in=_newest(chats)).order_by("-chat_id", "-number")
+            newest, all_of_them = _newest(chats)
+            if not all_of_them:
+                self.message_user(
+                    request,
+                    "Only the application's newest chats are listed: token/chat finds any other.",
+                    messages.INFO,
+                )
+            return rows.filter(chat__in=newest).order_by("-chat_id", "-number")
         chat = chats.filter(number=path.chat).first()
         rows = rows.filter(chat=chat).order_by("-number") if chat else rows.none()
         return rows if path.message is None else rows.filter(number=path.message)
@@ -76,13 +83,13 @@ class MessageAdmin(EntityAdmin):
         return update_message(obj.chat.application.token, obj.chat.number, obj.number, text)
 
 
-def _newest(chats: QuerySet[Chat]) -> list[int]:
-    """As many of an application's newest chats as fill a list: of all of them there may be a million."""
+def _newest(chats: QuerySet[Chat]) -> tuple[list[int], bool]:
+    """As many of an application's newest chats as fill a list, and whether these are all that have messages."""
     ids, filled = [], 0
     for pk, count in chats.order_by("-number").values_list("pk", "messages_count").iterator():
+        if filled > LISTED:
+            return ids, False
         if count:
             ids.append(pk)
             filled += count
-        if filled > LISTED:
-            break
-    return ids
+    return ids, True

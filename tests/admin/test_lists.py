@@ -146,6 +146,18 @@ def test_a_list_counts_no_further_than_it_pages(
     assert all("LIMIT 5" in sql for sql in counts)
 
 
+def test_a_token_that_names_more_than_a_list_holds_says_so(
+    stored: Tenant, browser: Browser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert told(browser.page(MESSAGES, q=stored.token)) == ""
+    # The newest chat, "beta", has one message.
+    monkeypatch.setattr("messages_app.admin.LISTED", 0)
+    page = browser.page(MESSAGES, q=stored.token)
+
+    assert "Only the application's newest chats are listed" in told(page)
+    assert page.count('<th class="field-short_body">') == 1
+
+
 def test_no_page_selects_all_parents(stored: Tenant, browser: Browser) -> None:
     message = Message.objects.first()
     for path in (MESSAGES, CHATS, f"{MESSAGES}{message.pk}/change/", f"{CHATS}{message.chat_id}/change/"):
