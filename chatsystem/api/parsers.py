@@ -12,6 +12,7 @@ from rest_framework.parsers import BaseParser
 
 from chatsystem.api.errors import PayloadTooLarge
 
+BROKEN_OFF = "The request's body is broken off or malformed."
 CHARSETS = {"utf-8", "utf8", "us-ascii", "ascii"}
 
 
@@ -43,6 +44,9 @@ class StrictJSONParser(BaseParser):
         if charset.strip("\"'").lower() not in CHARSETS:
             raise UnsupportedMediaType(request.content_type, "Send JSON in UTF-8.")
         content = read_capped(stream, settings.MAX_REQUEST_BYTES)
+        # A client that broke off must not have written what it had sent by then, even where that looks whole.
+        if "HTTP_TRANSFER_ENCODING" not in request.META and len(content) < int(request.META["CONTENT_LENGTH"]):
+            raise ParseError(BROKEN_OFF)
         try:
             return json.loads(content.decode("utf-8"), parse_constant=_refuse_constant, object_pairs_hook=_unique)
         except RecursionError:
@@ -73,4 +77,4 @@ def _read(stream: IO[bytes], size: int) -> bytes:
     try:
         return stream.read(size)
     except Exception:  # each server has its own exceptions for a malformed chunk and for a client that is gone
-        raise ParseError("The request's body is broken off or malformed.") from None
+        raise ParseError(BROKEN_OFF) from None
