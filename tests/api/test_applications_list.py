@@ -99,11 +99,12 @@ def test_a_walk_meets_each_application_once_while_applications_arrive(applicatio
         answer = applications.api.get(local(answer["next"])).json()
         seen += names(answer)
     drain_all()
-    for answer in walk(applications, answer, "next"):
-        seen += names(answer)
+    pages = [answer, *walk(applications, answer, "next")]
+    for step in pages[1:]:
+        seen += names(step)
 
     assert seen == every
-    back = [answer, *walk(applications, answer, "previous")]
+    back = [pages[-1], *walk(applications, pages[-1], "previous")]
     assert [name for step in back[::-1] for name in names(step)] == every
 
 
