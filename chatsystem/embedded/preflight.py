@@ -66,9 +66,8 @@ def make_folders(data_dir: DataDir) -> None:
 def _check_ours(folder: Path) -> None:
     """The socket's folder may be in the temporary folder, where anybody could have made one of that name before."""
     found = folder.lstat()
-    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
-        raise Refusal(f"{folder} has to be a folder of the user who runs this.")
-    folder.chmod(0o700)
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & stat.S_IWOTH:
+        raise Refusal(f"{folder} has to be a folder of the user who runs this, and nobody else's to write to.")
 
 
 def check_room(data_dir: DataDir) -> None:
