@@ -24,7 +24,7 @@ class MessageAdmin(EntityAdmin):
     fields = ["body", "token", "chat_number", "number", "created_at", "last_request_time"]
     readonly_fields = ["token", "chat_number", "number", "created_at", "last_request_time"]
     search_fields = ["body"]
-    search_help_text = "token, token/chat, token/chat/message, or words of the body."
+    search_help_text = "token, token/chat, token/chat/message, or words of the body (the 500 best matches)."
 
     def get_queryset(self, request: HttpRequest) -> QuerySet:
         # Not a join: a database that begins it with the shorter table would sort all messages for one page.
@@ -85,7 +85,8 @@ class MessageAdmin(EntityAdmin):
 
 def _newest(chats: QuerySet[Chat]) -> tuple[list[int], bool]:
     """As many of an application's newest chats as fill a list, and whether these are all that have messages."""
-    ids, filled = [], 0
+    ids: list[int] = []
+    filled = 0
     for pk, count in chats.order_by("-number").values_list("pk", "messages_count").iterator():
         if filled > LISTED:
             return ids, False

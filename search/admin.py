@@ -7,7 +7,7 @@ from search.backends import get_backend
 from search.backends.base import Scope, SearchUnavailable
 
 #: Messages that a search in the admin lists.
-BEST = 1_000
+BEST = 500
 
 
 def best_matches(words: str) -> list[int] | None:
