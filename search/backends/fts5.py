@@ -6,6 +6,7 @@ import fcntl
 import os
 import sqlite3
 import threading
+import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -50,8 +51,8 @@ GAP = "·"
 #: Seconds that a writer waits for another one.
 BUSY_TIMEOUT = 5.0
 
-#: Of one connection.
-CACHE_KILOBYTES = 32_000
+#: Of one connection. Small: there is one for each thread, and the system caches the file for all of them.
+CACHE_KILOBYTES = 8_000
 
 #: Only terms count for the score, not the scope that all hits have in common.
 SCORE = "bm25(words, 0.0, 1.0)"
@@ -265,25 +266,18 @@ class Fts5Backend(SearchBackend):
 
     def _connection(self) -> sqlite3.Connection:
         """This thread's connection; a new one when the file was replaced, or is there no more."""
-        known = self._local.__dict__.get(self._key)
-        if known and known[0] == _identity(self.path):
-            return known[1]
-        self._forget()
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        # Not for others to read, whatever the umask: it holds all there is in the database.
-        self.path.touch(mode=0o600)
-        connection = sqlite3.connect(self.path, timeout=BUSY_TIMEOUT, isolation_level=None)
-        self._local.__dict__[self._key] = (_identity(self.path), connection)
-        # FULL: an outbox entry is deleted once its documents are here, so a power cut must not take them back.
-        connection.execute("PRAGMA synchronous = FULL")
-        connection.execute(f"PRAGMA cache_size = -{CACHE_KILOBYTES}")
-        self._create(connection)
-        return connection
+        opened = self._local.__dict__.get(self._key)
+        if not opened or opened.identity != _identity(self.path):
+            self._forget()
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            # Not for others to read, whatever the umask: it holds all there is in the database.
+            self.path.touch(mode=0o600)
+            opened = self._local.__dict__[self._key] = _Opened(self.path)
+            self._create(opened.connection)
+        return opened.connection
 
     def _forget(self) -> None:
-        _, connection = self._local.__dict__.pop(self._key, (None, None))
-        if connection:
-            connection.close()
+        self._local.__dict__.pop(self._key, None)
 
     def _create(self, connection: sqlite3.Connection) -> None:
         if _schema_version(connection) == 0:
@@ -298,6 +292,23 @@ class Fts5Backend(SearchBackend):
     def _discard(self) -> None:
         for suffix in ("", "-wal", "-shm"):
             self.path.with_name(self.path.name + suffix).unlink(missing_ok=True)
+
+
+class _Opened:
+    """A connection, and which file it is of. Closed with its thread: by itself it would wait for the collector."""
+
+    def __init__(self, path: Path) -> None:
+        self.connection = sqlite3.connect(path, timeout=BUSY_TIMEOUT, isolation_level=None, check_same_thread=False)
+        self.identity = _identity(path)
+        weakref.finalize(self, _close, self.connection, os.getpid())
+        # FULL: an outbox entry is deleted once its documents are here, so a power cut must not take them back.
+        self.connection.execute("PRAGMA synchronous = FULL")
+        self.connection.execute(f"PRAGMA cache_size = -{CACHE_KILOBYTES}")
+
+
+def _close(connection: sqlite3.Connection, process: int) -> None:
+    if process == os.getpid():
+        connection.close()
 
 
 @contextmanager

@@ -98,6 +98,24 @@ def test_a_folder_that_cannot_be_written_is_unavailable(tmp_path: Path) -> None:
         Fts5Backend(tmp_path / "file" / "search.sqlite3").ping()
 
 
+def test_nobody_else_reads_the_file(backend: Fts5Backend) -> None:
+    mask = os.umask(0)
+    try:
+        backend.ping()
+    finally:
+        os.umask(mask)
+    assert {path.stat().st_mode & 0o777 for path in backend.path.parent.iterdir()} == {0o600}
+
+
+def test_a_connection_is_closed_with_its_thread(backend: Fts5Backend) -> None:
+    connections: list[sqlite3.Connection] = []
+    thread = threading.Thread(target=lambda: connections.append(backend._connection()))
+    thread.start()
+    thread.join()
+    with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+        connections[0].execute("SELECT 1")
+
+
 def test_a_transaction_that_fails_leaves_nothing(backend: Fts5Backend, bench: Bench) -> None:
     (document,) = bench.say("hello")
 
@@ -111,6 +129,7 @@ def test_a_transaction_that_fails_leaves_nothing(backend: Fts5Backend, bench: Be
     assert bench.find("hello") == ["hello"]
 
 
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 def test_a_forked_process_has_a_connection_of_its_own(backend: Fts5Backend, bench: Bench) -> None:
     bench.say("parent")
     inherited = backend._connection()
@@ -166,6 +185,7 @@ def test_the_index_finds_an_application_without_looking_at_others(backend: Fts5B
     )
 
 
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 def test_many_processes_make_the_index_at_once(tmp_path: Path) -> None:
     processes = multiprocessing.get_context("fork")
     for attempt in range(10):
