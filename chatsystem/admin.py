@@ -37,6 +37,8 @@ from chatsystem.writelog.reads import MAX_NUMBER, overlay
 admin.site.site_header = "Chat system: applications, chats and messages"
 admin.site.site_title = "Chat system"
 admin.site.index_title = "What is stored, and what could not be"
+# There is no page at / to view.
+admin.site.site_url = None
 
 #: Rows that a list pages through; those beyond are found by searching.
 LISTED = 10_000
@@ -187,7 +189,7 @@ NEWLINE = re.compile(r"\r\n|\r|\n")
 def keep_newlines(shown: str, submitted: str) -> str:
     """`submitted` with the newlines that it had when it was `shown`: a browser turns each of them into \\r\\n.
 
-    A line that was edited or added ends as most lines of the text do, in \\n when there were none.
+    A line that was added ends as most lines of the text do, in \\n when there were none.
     """
     old, endings = NEWLINE.split(shown), NEWLINE.findall(shown)
     new = NEWLINE.split(submitted)
@@ -198,9 +200,10 @@ def keep_newlines(shown: str, submitted: str) -> str:
     behind = min(_alike(old[::-1], new[::-1]), len(old) - ahead, len(new) - ahead)
     matcher = SequenceMatcher(None, old[ahead : len(old) - behind], new[ahead : len(new) - behind])
     pairs = [(i, i) for i in range(ahead)]
-    pairs += [
-        (ahead + block.a + i, ahead + block.b + i) for block in matcher.get_matching_blocks() for i in range(block.size)
-    ]
+    for _, i1, i2, j1, j2 in matcher.get_opcodes():
+        # Edited lines keep their own ends; where lines were added or joined, the last one keeps that of the last.
+        lines = i2 - i1 if i2 - i1 == j2 - j1 else min(i2 - i1, j2 - j1, 1)
+        pairs += [(ahead + i2 - 1 - i, ahead + j2 - 1 - i) for i in range(lines)]
     pairs += [(len(old) - 1 - i, len(new) - 1 - i) for i in range(behind)]
     for before, now in pairs:
         if before < len(endings) and now < len(kept):

@@ -69,7 +69,7 @@ def test_an_edit_keeps_the_newlines_that_nobody_touched(message: Message, browse
 
     browser.save(change_path(message), body="first\r\nsecond, edited\r\nnew\r\nthird")
 
-    assert Message.objects.get().body == "first\nsecond, edited\nnew\nthird"
+    assert Message.objects.get().body == "first\nsecond, edited\nnew\r\nthird"
 
 
 def test_spaces_and_newlines_at_the_ends_are_kept(ours: Tenant, message: Message, browser: Browser) -> None:

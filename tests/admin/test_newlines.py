@@ -21,7 +21,10 @@ def test_an_untouched_text_comes_back_to_the_byte(text: str) -> None:
 
 def test_untouched_lines_keep_their_newlines_around_two_edits() -> None:
     shown = "a\r\nb\nc\rd\ne\r\nf\n"
-    assert keep_newlines(shown, browsers("a\nB\nc\nd\ne2\nf\n")) == "a\r\nB\nc\rd\ne2\nf\n"
+    assert keep_newlines(shown, browsers("a\nB\nc\nd\ne2\nf\n")) == "a\r\nB\nc\rd\ne2\r\nf\n"
+    assert keep_newlines(shown, browsers("a edited\nand split\nb\nc\nd\ne\nf\n")) == (
+        "a edited\nand split\r\nb\nc\rd\ne\r\nf\n"
+    )
 
 
 def test_new_lines_end_as_most_lines_do() -> None:
