@@ -46,7 +46,7 @@ class Options:
         return f"http://{everywhere.get(self.bind, self.netloc)}"
 
     def environ(self) -> dict[str, str]:
-        """What every process below the runner gets. Its DATA_DIR also tells whose processes they are (processes.py)."""
+        """What every process below the runner gets. Its DATA_DIR also tells whose processes they are."""
         return {
             **os.environ,
             "BIND": self.bind,
