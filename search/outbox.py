@@ -21,8 +21,8 @@ CHUNK_ENTRIES = 200
 CHUNK_MESSAGES = 2_000
 
 LEASE = "search:indexer"
-#: Seconds that an indexer is believed to be at work without a sign of it.
-LEASE_SECONDS = 30
+#: Seconds that an indexer is believed to be at work without a sign of it: so long the outbox waits for a killed one.
+LEASE_SECONDS = 10
 #: Seconds for which nobody tries again after the index was found away.
 PAUSE_SECONDS = 5
 
