@@ -9,7 +9,8 @@ from django.http import HttpRequest
 from applications.intake import update_application
 from applications.models import Application
 from applications.serializers import ApplicationSerializer
-from chatsystem.admin import EntityAdmin, Path, begins_with, recount, shortened
+from chatsystem.backoffice.entities import EntityAdmin, recount
+from chatsystem.backoffice.tables import Path, begins_with, shortened
 from chatsystem.writelog.intake import Accepted
 
 

@@ -10,7 +10,8 @@ from applications.models import Application
 from chats.intake import update_chat
 from chats.models import Chat
 from chats.serializers import ChatSerializer
-from chatsystem.admin import EntityAdmin, Path, begins_with, recount, shortened
+from chatsystem.backoffice.entities import EntityAdmin, recount
+from chatsystem.backoffice.tables import Path, begins_with, shortened
 from chatsystem.writelog.intake import Accepted
 
 

@@ -58,6 +58,7 @@ INSTALLED_APPS = [
     "rest_framework",
     "drf_standardized_errors",
     "chatsystem.writelog",
+    "chatsystem.backoffice",
     "applications",
     "chats",
     "messages_app",

@@ -8,7 +8,8 @@ from django.http import HttpRequest
 from django.utils.module_loading import import_string
 
 from chats.models import Chat
-from chatsystem.admin import LISTED, EntityAdmin, Path, shortened
+from chatsystem.backoffice.entities import EntityAdmin
+from chatsystem.backoffice.tables import LISTED, Path, shortened
 from chatsystem.writelog.intake import Accepted
 from messages_app.intake import update_message
 from messages_app.models import Message

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from django.utils.encoding import escape_uri_path
 from rest_framework.request import Request
 
 from chatsystem.api.params import choice, integer, invalid, single
@@ -28,7 +29,8 @@ def link(request: Request, **params: object) -> str:
         query.pop(name, None)
         if value is not None:
             query[name] = str(value)
-    url = request.build_absolute_uri(request.path)
+    # Spelt out: build_absolute_uri would take a "?" or "/../" that a search's path holds for syntax.
+    url = f"{request.scheme}://{request.get_host()}{escape_uri_path(request.path)}"
     return f"{url}?{query.urlencode()}" if query else url
 
 

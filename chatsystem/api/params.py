@@ -9,7 +9,7 @@ from rest_framework.request import Request
 
 from chatsystem.writelog.reads import MAX_NUMBER
 
-DIGITS = re.compile(r"[0-9]{1,19}")
+DIGITS = re.compile(r"0|[1-9][0-9]{0,18}")
 
 
 def invalid(name: str, message: str) -> ValidationError:

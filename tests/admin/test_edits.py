@@ -130,7 +130,7 @@ def test_what_the_api_refuses_the_admin_refuses(message: Message, browser: Brows
 def test_a_lone_surrogate_is_refused(browser: Browser) -> None:
     from django import forms
 
-    from chatsystem.admin import EntityForm
+    from chatsystem.backoffice.texts import EntityForm
     from messages_app.serializers import MessageSerializer
 
     form_class = forms.modelform_factory(Message, form=EntityForm, fields=["body"])

@@ -13,7 +13,7 @@ from django.utils import timezone
 
 from applications.models import Application
 from chats.models import Chat
-from chatsystem import admin as shared
+from chatsystem.backoffice import tables as shared
 from messages_app.models import Message
 from search import outbox
 from tests.admin.conftest import Browser, listed, told

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from chatsystem.admin import NEWLINE, keep_newlines
+from chatsystem.backoffice.texts import NEWLINE, keep_newlines
 
 
 def browsers(text: str) -> str:

@@ -11,12 +11,18 @@ from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 
-from chatsystem.admin import DATABASE_AWAY, BigTableAdmin, Path, bounded, noun, shortened
+from chatsystem.backoffice.tables import DATABASE_AWAY, BigTableAdmin, Path, bounded, noun, shortened
 from chatsystem.writelog import dead, log
 from chatsystem.writelog.arrival import to_datetime
 from chatsystem.writelog.keys import partition_of
 from chatsystem.writelog.log import LogUnavailable
 from chatsystem.writelog.models import DeadEvent, Partition
+
+admin.site.site_header = "Chat system: applications, chats and messages"
+admin.site.site_title = "Chat system"
+admin.site.index_title = "What is stored, and what could not be"
+# There is no page at / to view.
+admin.site.site_url = None
 
 
 @admin.register(DeadEvent)
@@ -92,7 +98,7 @@ class DeadEventAdmin(BigTableAdmin):
                 "events": events,
                 "rest": rest,
             }
-            return TemplateResponse(request, "writelog/discard.html", context)
+            return TemplateResponse(request, "backoffice/discard.html", context)
         discarded = gone = 0
         for event in events:
             try:
