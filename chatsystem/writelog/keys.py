@@ -12,7 +12,7 @@ key                        | type   | written by   | presence means             
 `{p}:receipt:<scope>:<id>` | string | append       | this request was answered, and with what      | its time to live
 `{p}:hinted`               | string | append       | a drain was asked for and has not begun       | drain; 2 s
 `{p}:seeding:<token>`      | string | seed         | someone seeds this application's counters     | seed; its lease
-`heartbeat`                | string | sweep        | a worker was at work                          | 15 s
+`heartbeat`                | string | workers      | a worker was at work                          | 15 s
 `probe`                    | string | readiness    | writes are taken                              | 1 s
 
 A *path* names an entity: `token`, `token/chat` or `token/chat/message`; the empty path is the parent of applications.

@@ -36,6 +36,10 @@ class LogFull(LogUnavailable):
     """The partition holds as many undrained events as it may."""
 
 
+class WorkersSilent(Exception):
+    """Writes are accepted, and nobody seems to store them."""
+
+
 class UnknownEntity(LookupError):
     """The write's parent, or the entity to update, was never acknowledged."""
 
@@ -276,7 +280,7 @@ def beat_heart() -> None:
 
 
 def expect_workers() -> None:
-    """Raises `LogUnavailable` when no worker has shown itself for 15 seconds."""
+    """Raises `WorkersSilent` when no worker has shown itself for 15 seconds."""
     with _available():
         if not client().exists(HEARTBEAT):
-            raise LogUnavailable("no worker has shown itself")
+            raise WorkersSilent

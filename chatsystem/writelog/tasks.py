@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from celery import shared_task
+from celery.signals import worker_ready
 
 from chatsystem.writelog import log
 from chatsystem.writelog.counts import reconcile_due
@@ -17,6 +20,13 @@ def drain_partition(partition: int) -> None:
     # Nothing drained means that another drain holds the partition: it goes on until the log is empty.
     if drain(partition, TURN, skip=True) and log.length(partition):
         drain_partition.delay(partition)
+
+
+@worker_ready.connect
+def show_up(**kwargs: object) -> None:
+    """A worker that has just started need not wait for its first sweep to count as one."""
+    with suppress(log.LogUnavailable):
+        log.beat_heart()
 
 
 @shared_task(name="writelog.sweep")
