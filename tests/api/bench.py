@@ -21,6 +21,7 @@ from tests.bench import Tenant
 #: A time as every representation gives it: UTC, always six digits.
 MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z")
 
+FIELD = "FIELD"
 #: Well-formed, and nobody's.
 UNKNOWN_TOKEN = "0" * 32
 
@@ -134,12 +135,24 @@ def nothing_left_behind() -> Iterator[None]:
     assert everything() == before
 
 
-def refused(place: Place, act: Callable[[], Any], status: int, code: str, attr: str | None = None) -> dict[str, Any]:
-    """Act is answered by this error, nothing is left behind, and the next number is the one it would have been."""
+def refused(
+    place: Place, act: Callable[[Place], Any], status: int, code: str, attr: str | None = None
+) -> dict[str, Any]:
+    """Act is answered by this error, nothing is left behind, and the next number is the one it would have been.
+
+    FIELD as `attr` stands for the name of the place's field.
+    """
     before = place.create("before")
     with nothing_left_behind():
-        answer = assert_error(act(), status, code, attr)
+        answer = assert_error(act(place), status, code, place.kind.field if attr == FIELD else attr)
     after = place.create("after")
     if "number" in before:
         assert after["number"] == before["number"] + 1
     return answer
+
+
+def each_refuses(
+    places: list[Place], act: Callable[[Place], Any], status: int, code: str, attr: str | None = None
+) -> None:
+    for place in places:
+        refused(place, act, status, code, attr)

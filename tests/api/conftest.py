@@ -30,3 +30,9 @@ def chats(ours: Tenant) -> Place:
 @pytest.fixture
 def messages(ours: Tenant) -> Place:
     return place_of("message", ours)
+
+
+@pytest.fixture
+def places(ours: Tenant) -> list[Place]:
+    """All three, for what is so quickly refused that a test for each would mostly empty tables."""
+    return [place_of(kind, ours) for kind in KINDS]

@@ -7,7 +7,7 @@ import json
 
 import pytest
 
-from tests.api.bench import Place, refused
+from tests.api.bench import FIELD, Place, each_refuses, refused
 
 #: FIELD stands for the name of the place's field.
 MALFORMED = {
@@ -49,14 +49,17 @@ MALFORMED = {
 }
 
 
+def named(place: Place, content: bytes) -> bytes:
+    return content.replace(b"FIELD", place.kind.field.encode())
+
+
 @pytest.mark.parametrize("content", MALFORMED.values(), ids=MALFORMED.keys())
-def test_what_is_no_json_is_refused(place: Place, content: bytes) -> None:
-    content = content.replace(b"FIELD", place.kind.field.encode())
-
-    answer = refused(place, lambda: place.send_raw(content), 400, "parse_error")
-
-    # What the interpreter says of itself is no business of a client's.
-    assert "sys." not in answer["errors"][0]["detail"]
+def test_what_is_no_json_is_refused(places: list[Place], content: bytes) -> None:
+    for place in places:
+        of_place = named(place, content)
+        answer = refused(place, lambda place, of_place=of_place: place.send_raw(of_place), 400, "parse_error")
+        # What the interpreter says of itself is no business of a client's.
+        assert "sys." not in answer["errors"][0]["detail"]
 
 
 @pytest.mark.parametrize(
@@ -64,10 +67,10 @@ def test_what_is_no_json_is_refused(place: Place, content: bytes) -> None:
     [b"null", b"true", b"false", b"7", b"1.5", b"1e400", b'"text"', b'""', b"9" * 4000],
     ids=lambda content: content.decode()[:8],
 )
-def test_a_body_that_is_a_value_is_refused(place: Place, content: bytes) -> None:
+def test_a_body_that_is_a_value_is_refused(places: list[Place], content: bytes) -> None:
     code = "null" if content == b"null" else "invalid"
 
-    refused(place, lambda: place.send_raw(content), 400, code, "non_field_errors")
+    each_refuses(places, lambda place: place.send_raw(content), 400, code, "non_field_errors")
 
 
 @pytest.mark.parametrize(
@@ -75,17 +78,10 @@ def test_a_body_that_is_a_value_is_refused(place: Place, content: bytes) -> None
     [b"null", b"true", b"7", b"1.5", b"1e400", b"-1e400", b"9" * 4000, b"[]", b"{}", b'["text"]', b'{"FIELD": "text"}'],
     ids=lambda value: value.decode()[:8],
 )
-def test_a_field_that_is_no_string_is_refused(place: Place, value: bytes) -> None:
-    content = b'{"FIELD": %s}' % value
+def test_a_field_that_is_no_string_is_refused(places: list[Place], value: bytes) -> None:
     code = "null" if value == b"null" else "invalid"
 
-    refused(
-        place,
-        lambda: place.send_raw(content.replace(b"FIELD", place.kind.field.encode())),
-        400,
-        code,
-        place.kind.field,
-    )
+    each_refuses(places, lambda place: place.send_raw(named(place, b'{"FIELD": %s}' % value)), 400, code, FIELD)
 
 
 def test_a_field_of_900_levels_is_refused(place: Place) -> None:
@@ -96,34 +92,33 @@ def test_a_field_of_900_levels_is_refused(place: Place) -> None:
     # By its name or as too deep: which, depends on how deep the interpreter goes.
     assert response.status_code == 400
     code, attr = ("invalid", place.kind.field) if response.json()["errors"][0]["attr"] else ("parse_error", None)
-    refused(place, lambda: place.send_raw(content), 400, code, attr)
+    refused(place, lambda place: place.send_raw(content), 400, code, attr)
 
 
 @pytest.mark.parametrize("content_type", ["application/json", "", "text/plain", "application/x-www-form-urlencoded"])
-def test_an_empty_body_lacks_the_field(place: Place, content_type: str) -> None:
-    refused(place, lambda: place.send_raw(b"", content_type), 400, "required", place.kind.field)
+def test_an_empty_body_lacks_the_field(places: list[Place], content_type: str) -> None:
+    each_refuses(places, lambda place: place.send_raw(b"", content_type), 400, "required", FIELD)
 
 
 def test_compressed_json_is_refused_though_it_says_so(place: Place) -> None:
     content = gzip.compress(json.dumps({place.kind.field: "text"}).encode())
     headers = {"Content-Encoding": "gzip"}
 
-    refused(place, lambda: place.send_raw(content, **headers), 400, "parse_error")
+    refused(place, lambda place: place.send_raw(content, **headers), 400, "parse_error")
 
 
 @pytest.mark.parametrize(
     "field", [b'"x": 1e400', b'"x": -0', b'"x": [[[[]]]]', b'"x": "\\ud800"', b'"\\ud800": 1', b'"": null']
 )
-def test_what_is_ignored_does_no_harm(place: Place, field: bytes) -> None:
-    content = b'{"%s": "text", %s}' % (place.kind.field.encode(), field)
+def test_what_is_ignored_does_no_harm(places: list[Place], field: bytes) -> None:
+    for place in places:
+        response = place.send_raw(named(place, b'{"FIELD": "text", %s}' % field))
 
-    response = place.send_raw(content)
-
-    assert response.status_code == 201
-    assert place.read(response.json()) == response.json()
+        assert response.status_code == 201
+        assert place.read(response.json()) == response.json()
 
 
 def test_a_large_body_of_nothing_is_refused_quickly(messages: Place) -> None:
     content = b"[" + b",".join([b"[]"] * 1_000_000) + b"]"
 
-    refused(messages, lambda: messages.send_raw(content), 400, "max_length", "non_field_errors")
+    refused(messages, lambda place: messages.send_raw(content), 400, "max_length", "non_field_errors")

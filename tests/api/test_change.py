@@ -127,7 +127,7 @@ def test_a_change_without_a_proper_text_is_refused(place: Place, settle: Callabl
     settle()
     body = {place.kind.field if key == "FIELD" else key: value for key, value in body.items()}
 
-    refused(place, lambda: place.api.patch(place.item(created), body, format="json"), 400, code, place.kind.field)
+    refused(place, lambda place: place.api.patch(place.item(created), body, format="json"), 400, code, place.kind.field)
 
     assert place.read(created) == created
 

@@ -6,7 +6,17 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.api.bench import MOMENT, UNKNOWN_TOKEN, Place, assert_error, local, nothing_left_behind, refused
+from tests.api.bench import (
+    FIELD,
+    MOMENT,
+    UNKNOWN_TOKEN,
+    Place,
+    assert_error,
+    each_refuses,
+    local,
+    nothing_left_behind,
+    place_of,
+)
 from tests.bench import Tenant
 
 
@@ -76,8 +86,6 @@ def test_unknown_and_read_only_fields_are_ignored(place: Place, settle: Callable
 
 @pytest.mark.parametrize("kind", ["chat", "message"])
 def test_numbers_go_up_one_by_one_from_one(kind: str, ours: Tenant, settle: Callable) -> None:
-    from tests.api.bench import place_of
-
     place = place_of(kind, ours)
     first = place.create()["number"]
     settle()
@@ -105,13 +113,13 @@ def test_each_application_gets_a_token_of_its_own(api: object, ours: Tenant, the
     ],
     ids=repr,
 )
-def test_a_field_that_is_no_text_is_refused(place: Place, text: object, code: str) -> None:
-    refused(place, lambda: place.send(text), 400, code, place.kind.field)
+def test_a_field_that_is_no_text_is_refused(places: list[Place], text: object, code: str) -> None:
+    each_refuses(places, lambda place: place.send(text), 400, code, FIELD)
 
 
 @pytest.mark.parametrize("body", [{}, {"other": "text"}], ids=repr)
-def test_a_missing_field_is_named(place: Place, body: object) -> None:
-    refused(place, lambda: place.api.post(place.path, body, format="json"), 400, "required", place.kind.field)
+def test_a_missing_field_is_named(places: list[Place], body: object) -> None:
+    each_refuses(places, lambda place: place.api.post(place.path, body, format="json"), 400, "required", FIELD)
 
 
 @pytest.mark.parametrize("path", ["chats", "chats/1/messages"])

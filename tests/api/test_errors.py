@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from rest_framework.test import APIClient
 
-from tests.api.bench import UNKNOWN_TOKEN, Place, assert_error, nothing_left_behind, refused
+from tests.api.bench import UNKNOWN_TOKEN, Place, assert_error, each_refuses, nothing_left_behind, refused
 from tests.bench import Tenant
 
 NO_TOKENS = [
@@ -170,15 +170,16 @@ def test_there_is_no_way_round_the_method(place: Place) -> None:
         "é",
     ],
 )
-def test_a_client_that_does_not_accept_json_is_told_so_in_json(place: Place, accept: str) -> None:
-    created = place.create("old")
+def test_a_client_that_does_not_accept_json_is_told_so_in_json(places: list[Place], accept: str) -> None:
     headers = {"Accept": accept}
 
-    refused(place, lambda: place.send("text", **headers), 406, "not_acceptable")
-    assert_error(place.api.get(place.path, headers=headers), 406, "not_acceptable")
-    with nothing_left_behind():
-        response = place.api.patch(place.item(created), {place.kind.field: "new"}, format="json", headers=headers)
-    assert_error(response, 406, "not_acceptable")
+    each_refuses(places, lambda place: place.send("text", **headers), 406, "not_acceptable")
+    for place in places:
+        assert_error(place.api.get(place.path, headers=headers), 406, "not_acceptable")
+        created = place.create("old")
+        with nothing_left_behind():
+            response = place.api.patch(place.item(created), {place.kind.field: "new"}, format="json", headers=headers)
+        assert_error(response, 406, "not_acceptable")
 
 
 @pytest.mark.parametrize(
@@ -192,19 +193,22 @@ def test_a_client_that_does_not_accept_json_is_told_so_in_json(place: Place, acc
         "application/json; charset=utf-8",
     ],
 )
-def test_whoever_accepts_json_among_others_gets_it(place: Place, accept: str) -> None:
-    response = place.send("text", Accept=accept)
+def test_whoever_accepts_json_among_others_gets_it(places: list[Place], accept: str) -> None:
+    for place in places:
+        response = place.send("text", Accept=accept)
 
-    assert response.status_code == 201
-    assert response.headers["Content-Type"].startswith("application/json")
+        assert response.status_code == 201
+        assert response.headers["Content-Type"].startswith("application/json")
 
 
 @pytest.mark.parametrize(
     "query", ["format=xml", "format=json", "format=", "_method=x", "page=7", "offset=-1", "x=%ff&%00=%00", "&&&=&"]
 )
-def test_parameters_that_mean_nothing_here_are_ignored(place: Place, query: str) -> None:
-    assert place.api.get(f"{place.path}?{query}").status_code == 200
-    assert place.api.post(f"{place.path}?{query}", {place.kind.field: "text"}, format="json").status_code == 201
+def test_parameters_that_mean_nothing_here_are_ignored(places: list[Place], query: str) -> None:
+    for place in places:
+        assert place.api.get(f"{place.path}?{query}").status_code == 200
+        body = {place.kind.field: "text"}
+        assert place.api.post(f"{place.path}?{query}", body, format="json").status_code == 201
 
 
 def test_more_parameters_than_anyone_means_are_refused(place: Place) -> None:
@@ -240,10 +244,11 @@ def test_more_parameters_than_anyone_means_are_refused(place: Place) -> None:
         "application/json; charset=é",
     ],
 )  # fmt: skip
-def test_what_is_not_json_in_utf_8_is_refused_by_its_content_type(place: Place, content_type: str) -> None:
-    content = json.dumps({place.kind.field: "text"}).encode()
+def test_what_is_not_json_in_utf_8_is_refused_by_its_content_type(places: list[Place], content_type: str) -> None:
+    def send(place: Place) -> Any:
+        return place.send_raw(json.dumps({place.kind.field: "text"}).encode(), content_type)
 
-    refused(place, lambda: place.send_raw(content, content_type), 415, "unsupported_media_type")
+    each_refuses(places, send, 415, "unsupported_media_type")
 
 
 @pytest.mark.parametrize(
@@ -260,13 +265,14 @@ def test_what_is_not_json_in_utf_8_is_refused_by_its_content_type(place: Place, 
         "application/json;",
     ],
 )
-def test_json_in_utf_8_is_accepted_however_its_content_type_is_spelt(place: Place, content_type: str) -> None:
-    content = json.dumps({place.kind.field: "é😀"}, ensure_ascii=False).encode()
+def test_json_in_utf_8_is_accepted_however_its_content_type_is_spelt(places: list[Place], content_type: str) -> None:
+    for place in places:
+        content = json.dumps({place.kind.field: "é😀"}, ensure_ascii=False).encode()
 
-    response = place.send_raw(content, content_type)
+        response = place.send_raw(content, content_type)
 
-    assert response.status_code == 201
-    assert response.json()[place.kind.field] == "é😀"
+        assert response.status_code == 201
+        assert response.json()[place.kind.field] == "é😀"
 
 
 def body_of(place: Place, size: int) -> bytes:
@@ -285,8 +291,8 @@ def test_a_request_of_four_megabytes_is_accepted(place: Place) -> None:
 def test_a_request_of_one_byte_more_is_refused(place: Place) -> None:
     content = body_of(place, 4 * 1024 * 1024 + 1)
 
-    refused(place, lambda: place.send_raw(content), 413, "payload_too_large")
-    refused(place, lambda: place.send_raw(b"[" * 5_000_000), 413, "payload_too_large")
+    refused(place, lambda place: place.send_raw(content), 413, "payload_too_large")
+    refused(place, lambda place: place.send_raw(b"[" * 5_000_000), 413, "payload_too_large")
 
 
 def test_a_change_of_more_than_four_megabytes_is_refused(place: Place) -> None:

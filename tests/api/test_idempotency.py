@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from tests.api.bench import UNKNOWN_TOKEN, Place, assert_error, local, nothing_left_behind, place_of, refused
+from chatsystem.writelog.keys import partition_of
+from tests.api.bench import UNKNOWN_TOKEN, Place, assert_error, each_refuses, local, nothing_left_behind, place_of
 from tests.bench import Tenant, in_threads
 
 KEY = {"Idempotency-Key": "the key"}
@@ -112,6 +113,16 @@ def test_the_same_key_of_another_application_is_another_key(ours: Tenant, theirs
     assert (response.json()["number"], response.json()["title"]) == (2, "theirs")
 
 
+def test_keys_stay_apart_where_applications_share_a_partition(ours: Tenant) -> None:
+    while True:
+        neighbour = Tenant.new(ours.api, "neighbour")
+        if partition_of(neighbour.token) == partition_of(ours.token):
+            break
+    ours.chat("text", **KEY)
+
+    assert "Idempotent-Replayed" not in place_of("chat", neighbour).send("text", **KEY).headers
+
+
 def test_the_servers_keys_are_not_those_of_any_application(ours: Tenant) -> None:
     applications, chats = place_of("application", ours), place_of("chat", ours)
 
@@ -157,11 +168,11 @@ def test_a_request_for_an_unknown_parent_does_not_use_its_key_up(ours: Tenant) -
 @pytest.mark.parametrize(
     "key", ["", "k" * 256, "a\tb", "a\x7fb", "a\x01", "schlüssel", "κ", "😀"], ids=lambda key: ascii(key)[:12]
 )
-def test_a_key_that_is_none_is_refused_by_name(place: Place, key: str) -> None:
+def test_a_key_that_is_none_is_refused_by_name(places: list[Place], key: str) -> None:
     # As it arrives: a header's bytes, each one character.
-    header = key.encode().decode("latin-1")
+    headers = {"Idempotency-Key": key.encode().decode("latin-1")}
 
-    refused(place, lambda: place.send("text", **{"Idempotency-Key": header}), 400, "invalid", "Idempotency-Key")
+    each_refuses(places, lambda place: place.send("text", **headers), 400, "invalid", "Idempotency-Key")
 
 
 def test_the_refusal_of_a_batchs_key_names_the_header(messages: Place) -> None:

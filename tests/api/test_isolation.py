@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Callable
 
 import pytest
@@ -13,8 +15,10 @@ from tests.bench import Tenant, drain_all
 READS = ["", "/chats", "/chats/{n}", "/chats/{n}/messages", "/chats/{n}/messages/{n}"]
 
 
-def all_of(tenant: Tenant) -> list[object]:
-    return [tenant.get(path.format(n=1)) for path in READS]
+def all_of(tenant: Tenant) -> str:
+    """Everything of chat 1, but the counts: a drain, which a neighbour in the partition may bring about, moves them."""
+    answers = [json.dumps(tenant.get(path.format(n=1))) for path in READS]
+    return re.sub(r'"(chats|messages)_count": \d+', "", "".join(answers))
 
 
 @pytest.fixture
@@ -52,8 +56,7 @@ def test_their_numbers_are_not_there_under_our_token(neighbours: tuple[Tenant, T
 
     assert all_of(theirs) == before
     drain_all()
-    # Counts follow the drain; nothing else has moved.
-    assert theirs.get("/chats/2/messages") == theirs.get("/chats/2/messages", limit=50)
+    assert all_of(theirs) == before
     assert [message["body"] for message in theirs.get("/chats/2/messages")["results"]] == ["theirs"]
 
 

@@ -56,11 +56,11 @@ def test_a_batch_of_a_thousand_gets_a_thousand_numbers(messages: Place, settle: 
 
 
 def test_a_batch_of_more_than_a_thousand_is_refused(messages: Place) -> None:
-    refused(messages, lambda: post(messages, bodies(1001)), 400, "max_length", "non_field_errors")
+    refused(messages, lambda place: post(messages, bodies(1001)), 400, "max_length", "non_field_errors")
 
 
 def test_an_empty_batch_is_refused(messages: Place) -> None:
-    refused(messages, lambda: post(messages, []), 400, "empty", "non_field_errors")
+    refused(messages, lambda place: post(messages, []), 400, "empty", "non_field_errors")
 
 
 @pytest.mark.parametrize(
@@ -85,7 +85,7 @@ def test_a_batch_with_a_wrong_element_is_refused_whole_and_names_its_index(
 ) -> None:
     batch = [*bodies(5), element, *bodies(5)]
 
-    answer = refused(messages, lambda: post(messages, batch), 400, code, f"5.{attr}".rstrip("."))
+    answer = refused(messages, lambda place: post(messages, batch), 400, code, f"5.{attr}".rstrip("."))
 
     assert len(answer["errors"]) == 1
 
@@ -93,7 +93,7 @@ def test_a_batch_with_a_wrong_element_is_refused_whole_and_names_its_index(
 def test_each_wrong_element_of_a_batch_is_named(messages: Place) -> None:
     batch = [{"body": 1}, {"body": "good"}, {}, {"body": ""}]
 
-    answer = refused(messages, lambda: post(messages, batch), 400, "invalid", "0.body")
+    answer = refused(messages, lambda place: post(messages, batch), 400, "invalid", "0.body")
 
     assert [error["attr"] for error in answer["errors"]] == ["0.body", "2.body", "3.body"]
 

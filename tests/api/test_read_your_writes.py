@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from typing import Any
 
+import pytest
+
+from chatsystem.writelog import log
 from tests.api.bench import Place, place_of
 from tests.bench import Tenant, drain_all, in_threads
 
@@ -41,6 +45,40 @@ def test_a_list_shows_stored_changed_and_waiting_rows_side_by_side(messages: Pla
             assert page == expected[after : after + limit]
             page = messages.api.get(messages.path, {"before": after + 1, "limit": limit, "order": "desc"}).json()
             assert page["results"] == expected[max(0, after - limit) : after][::-1]
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+def test_a_drain_in_the_middle_of_a_read_hides_nothing(
+    places: list[Place], monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    """The pending view is read first and the database second: the other way round this loses what moves between."""
+
+    def with_a_drain(read: Callable) -> Callable:
+        def wrapped(*args: Any) -> Any:
+            if moment == "before":
+                drain_all()
+            found = read(*args)
+            if moment == "after":
+                drain_all()
+            return found
+
+        return wrapped
+
+    for place in places:
+        created = place.create("created")
+        with monkeypatch.context() as patch:
+            for name in ("pending", "pending_children"):
+                patch.setattr(log, name, with_a_drain(getattr(log, name)))
+            assert place.read(created) == created
+        changed = place.change(created, "changed")
+        waiting = place.create("waiting")
+        with monkeypatch.context() as patch:
+            for name in ("pending", "pending_children"):
+                patch.setattr(log, name, with_a_drain(getattr(log, name)))
+            if "number" in created:
+                assert place.api.get(place.path).json()["results"][-2:] == [changed, waiting]
+            assert place.read(changed) == changed
+            assert place.change(changed, "again")["last_request_time"] > changed["last_request_time"]
 
 
 def test_counts_follow_with_the_drain(ours: Tenant, drained: Callable) -> None:
