@@ -9,7 +9,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from tests.api.bench import UNKNOWN_TOKEN, Place, assert_error, local, place_of
+from tests.api.bench import MESSAGE, UNKNOWN_TOKEN, Place, assert_error, local, place_of
 from tests.bench import Tenant, drain_all, in_threads
 
 
@@ -20,9 +20,14 @@ def place(request: pytest.FixtureRequest, ours: Tenant) -> Place:
 
 def fill(place: Place, count: int, settle: Callable = lambda: None) -> None:
     """So many entities, the first half of them settled before the rest arrive."""
-    for i in range(count):
-        place.create(str(i + 1))
-        if i + 1 == count // 2:
+    texts = [str(i + 1) for i in range(count)]
+    for half in (texts[: count // 2], texts[count // 2 :]):
+        if place.kind is MESSAGE:
+            place.api.post(place.path, [{"body": text} for text in half], format="json")
+        else:
+            for text in half:
+                place.create(text)
+        if half == texts[: count // 2]:
             settle()
 
 
@@ -91,8 +96,8 @@ def test_limit_order_after_and_before_mean_what_the_contract_says(messages: Plac
 
     for order in ("asc", "desc"):
         for limit in (1, 3, 7, 8):
-            for after in (None, 0, 1, 3, 6, 7, 8, 100, 2**63 - 1):
-                for before in (None, 1, 2, 4, 7, 8, 9, 100, 2**63 - 1):
+            for after in (None, 0, 3, 6, 7, 2**63 - 1):
+                for before in (None, 1, 4, 8, 2**63 - 1):
                     asked = {"limit": limit, "order": order, "after": after, "before": before}
                     given = {name: value for name, value in asked.items() if value is not None}
                     assert numbers(page(messages, **given)) == expected(top, limit, order, after, before), given
@@ -108,7 +113,7 @@ def test_links_walk_to_the_end_and_back_without_repeat_or_skip(
     fill(messages, 20, settle)
     inside = expected(20, 1000, order, bounds.get("after"), bounds.get("before"))
 
-    for limit in (1, 3, 4, 20):
+    for limit in (3, 4, 20):
         first = page(messages, limit=limit, order=order, **bounds)
         pages = [first, *walk(messages, first, "next")]
         assert [n for answer in pages for n in numbers(answer)] == inside
