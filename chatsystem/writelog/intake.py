@@ -78,9 +78,12 @@ def accept(
 
 
 def _seed_and_append(token: str, write: log.Write, request_id: log.RequestId, last_numbers: LastNumbers) -> log.Answer:
-    # Anyone can ask for any token: what neither the database nor the log can know costs no lock and leaves no key.
-    if not log.length(partition_of(token)) and any(last_number() is None for last_number in last_numbers.values()):
-        raise log.UnknownEntity(write.parent)
+    # Anyone can ask for any token: an entity that is neither pending nor stored costs no lock and leaves no key. Asked
+    # for in this order, since one that is stored meanwhile leaves the pending view for the database.
+    for parent, last_number in last_numbers.items():
+        pending = log.pending(token, parent)
+        if last_number() is None and pending is None:
+            raise log.UnknownEntity(parent)
     with log.seeding(token):
         # Whoever held the lock before us may have seeded what we need.
         answer = log.append(token, write, request_id)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import threading
 from typing import Any
 
@@ -207,6 +208,26 @@ def test_a_write_for_an_unknown_parent_leaves_no_key_behind(ours: Tenant, state:
         assert response.status_code == 404
 
     assert sorted(state.keys()) == before
+
+
+def test_a_write_for_an_unknown_parent_drains_nothing(ours: Tenant, state: Any) -> None:
+    # Given a token that nobody knows, of a partition whose log holds events,
+    ours.chat()
+    unknown = ours.token
+    while unknown == ours.token or partition_of(unknown) != partition_of(ours.token):
+        unknown = secrets.token_hex(16)
+    waiting = log.length(partition_of(unknown))
+
+    # when somebody writes under it, then it is a 404 that has cost no drain.
+    assert ours.api.post(f"/applications/{unknown}/chats", {"title": "x"}, format="json").status_code == 404
+    assert log.length(partition_of(unknown)) == waiting
+
+
+def test_a_chat_that_waits_in_the_log_can_be_posted_to_though_redis_lost_its_numbers(ours: Tenant, state: Any) -> None:
+    ours.chat()
+    state.delete(Keys(partition_of(ours.token)).numbers)
+
+    assert ours.message(1)["number"] == 1
 
 
 def test_the_same_request_sent_again_by_the_client_library_is_one_write(ours: Tenant) -> None:
