@@ -1,6 +1,7 @@
 """System checks: what is wrong with the settings, and what to type. Documented in docs/operations.md.
 
-None of them needs a running service.
+`manage.py check` needs no running service. Those that ask one run where Django asks databases: with
+`manage.py check --database default`, and at the beginning of `migrate`.
 """
 
 from __future__ import annotations
@@ -9,6 +10,8 @@ from urllib.parse import urlsplit
 
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, Tags, Warning, register
+
+from chatsystem.writelog import log
 
 ENGINES = {"django.db.backends.sqlite3", "django.db.backends.mysql"}
 REDIS_SCHEMES = {"redis", "rediss", "unix"}
@@ -69,4 +72,29 @@ def redis_url_is_one(**kwargs: object) -> list[CheckMessage]:
             hint="Set REDIS_URL=redis://host:6379/0, rediss://host:6379/0 (TLS) or unix:///path/to/socket?db=0.",
             id="chatsystem.E003",
         )
+    ]
+
+
+@register(Tags.database)
+def state_redis_keeps_what_it_acknowledges(databases: object = None, **kwargs: object) -> list[CheckMessage]:
+    if not databases:
+        return []
+    try:
+        hazards = log.hazards()
+    except log.LogUnavailable:
+        # No error: the database can be migrated while Redis is still to start.
+        return [
+            Warning(
+                "The state Redis does not answer.",
+                hint="Start it, or correct REDIS_URL.",
+                id="chatsystem.W002",
+            )
+        ]
+    return [
+        Error(
+            f"The state Redis can lose what it acknowledged: {hazard}.",
+            hint="In its configuration: appendonly yes, appendfsync always, maxmemory-policy noeviction.",
+            id="chatsystem.E004",
+        )
+        for hazard in hazards
     ]

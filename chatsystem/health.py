@@ -31,6 +31,8 @@ def ready(request: Request) -> JsonResponse:
     }
     # Writes need the state Redis and nothing else; the rest follows when it is back.
     accepting = states["state"] == "ok"
+    if accepting and (hazards := log.hazards()):
+        states["state"] = f"can lose what it acknowledged: {'; '.join(hazards)}"
     degraded = any(state != "ok" for state in states.values())
     status = "unavailable" if not accepting else "degraded" if degraded else "ok"
     response = JsonResponse({"status": status, "dependencies": states}, status=200 if accepting else 503)

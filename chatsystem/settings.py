@@ -131,15 +131,21 @@ if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
 # In URLs, where a path's "#" or "%" would mean something else.
 _socket = quote(str(DATA_DIR.redis_socket))
 
+
+def for_kombu(url: str) -> str:
+    """A Redis's URL as kombu spells it: like the others, but for a Unix socket's."""
+    return url.replace("unix://", "redis+socket://", 1).replace("?db=", "?virtual_host=", 1)
+
+
 #: The durable state: numbers, write log, pending view. Not to be shared with a cache that evicts.
-REDIS_URL = env.str("REDIS_URL", f"unix://{_socket}?db=0")
+REDIS_URL = env.str("REDIS_URL", "") or f"unix://{_socket}?db=0"
 #: Seconds until an answer of the state Redis counts as lost.
 REDIS_TIMEOUT = env.float("REDIS_TIMEOUT", 5.0, validate=validate.Range(min=0.1))
 
 CACHES = {
     "default": {
         "BACKEND": "django_redis.cache.RedisCache",
-        "LOCATION": env.str("CACHE_URL", env.str("REDIS_URL", f"unix://{_socket}?db=1")),
+        "LOCATION": env.str("CACHE_URL", "") or env.str("REDIS_URL", "") or f"unix://{_socket}?db=1",
         "KEY_PREFIX": "cache",
         "OPTIONS": {"SOCKET_TIMEOUT": 5, "SOCKET_CONNECT_TIMEOUT": 5},
     }
@@ -161,7 +167,7 @@ SEARCH_INDEX_PATH = env.path("SEARCH_INDEX_PATH", DATA_DIR.search_index)
 
 # Celery ---------------------------------------------------------------------------------------------------------------
 
-CELERY_BROKER_URL = env.str("CELERY_BROKER_URL", env.str("REDIS_URL", f"redis+socket://{_socket}?virtual_host=2"))
+CELERY_BROKER_URL = for_kombu(env.str("CELERY_BROKER_URL", "") or env.str("REDIS_URL", "") or f"unix://{_socket}?db=2")
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_BROKER_CONNECTION_MAX_RETRIES = None
 # A half-open connection stops a worker for good without these two (docs/write-log.md).

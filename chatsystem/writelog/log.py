@@ -24,6 +24,9 @@ from chatsystem.writelog.keys import HEARTBEAT, PARTITIONS, PROBE, Keys, partiti
 
 LUA = Path(__file__).parent / "lua"
 
+#: How a Redis is configured that has on its disk what it acknowledged, and never throws any of it away.
+SAFE = {"appendonly": "yes", "appendfsync": "always", "maxmemory-policy": "noeviction"}
+
 #: Seconds between the tries of one append whose answer was lost. Each bears the same request id: at most one counts.
 RETRY_DELAYS = (0.05, 0.25)
 
@@ -271,6 +274,16 @@ def probe() -> None:
     """Raises `LogUnavailable` unless the state Redis takes writes: one that is read-only, full or loading does not."""
     with _available():
         client().set(PROBE, "1", px=1000)
+
+
+def hazards() -> list[str]:
+    """Why the state Redis could lose what was acknowledged; empty for one that keeps it."""
+    with _available():
+        try:
+            found = client().config_get(*SAFE)
+        except redis.exceptions.NoPermissionError:
+            return ["its configuration cannot be read: grant the user +config|get"]
+    return [f"{name} is {found.get(name)}, not {safe}" for name, safe in SAFE.items() if found.get(name) != safe]
 
 
 def beat_heart() -> None:

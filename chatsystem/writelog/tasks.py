@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from contextlib import suppress
 
 from celery import shared_task
@@ -10,6 +11,8 @@ from celery.signals import worker_ready
 from chatsystem.writelog import log
 from chatsystem.writelog.counts import reconcile_due
 from chatsystem.writelog.drain import drain
+
+logger = logging.getLogger(__name__)
 
 #: Seconds after which a drain makes room for the other partitions.
 TURN = 1.0
@@ -27,6 +30,8 @@ def show_up(**kwargs: object) -> None:
     """A worker that has just started need not wait for its first sweep to count as one."""
     with suppress(log.LogUnavailable):
         log.beat_heart()
+        for hazard in log.hazards():
+            logger.error("the state Redis can lose acknowledged writes: %s", hazard)
 
 
 @shared_task(name="writelog.sweep")
