@@ -2,14 +2,12 @@ from __future__ import annotations
 
 from rest_framework import serializers
 
-from chats.models import Chat
 from chatsystem.api.fields import Text
 
 
-class ChatSerializer(serializers.ModelSerializer):
+class ChatSerializer(serializers.Serializer):
+    number = serializers.IntegerField(read_only=True)
     title = Text(max_length=255)
-
-    class Meta:
-        model = Chat
-        fields = ["number", "title", "messages_count", "created_at", "last_request_time"]
-        read_only_fields = ["number", "messages_count", "created_at", "last_request_time"]
+    messages_count = serializers.IntegerField(read_only=True)
+    created_at = serializers.DateTimeField(read_only=True)
+    last_request_time = serializers.DateTimeField(read_only=True)
