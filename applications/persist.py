@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from applications.models import Application
+from chatsystem.writelog import bulk
 from chatsystem.writelog.arrival import to_datetime
 from chatsystem.writelog.events import Change
 from chatsystem.writelog.rows import update_newer
@@ -12,7 +13,7 @@ from chatsystem.writelog.rows import update_newer
 
 def write(changes: Sequence[Change]) -> None:
     """Stores created and changed applications in the running transaction."""
-    Application.objects.bulk_create(
+    fresh = [
         Application(
             token=change.name,
             name=change.text,
@@ -21,7 +22,8 @@ def write(changes: Sequence[Change]) -> None:
         )
         for change in changes
         if change.created is not None
-    )
+    ]
+    bulk.create(Application, fresh, "name")
     changed = [change for change in changes if change.created is None]
     stored = {row.token: row for row in Application.objects.filter(token__in=[change.name for change in changed])}
     update_newer(Application, "name", [(stored.get(change.name), change) for change in changed])

@@ -11,9 +11,9 @@ from urllib.parse import urlsplit
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, Tags, Warning, register
 
+from chatsystem.database import MYSQL, SQLITE
 from chatsystem.writelog import log
 
-ENGINES = {"django.db.backends.sqlite3", "django.db.backends.mysql"}
 REDIS_SCHEMES = {"redis", "rediss", "unix"}
 MIN_SECRET_KEY = 50
 
@@ -48,7 +48,7 @@ def secret_key_is_long(**kwargs: object) -> list[CheckMessage]:
 @register
 def database_is_known(**kwargs: object) -> list[CheckMessage]:
     engine = settings.DATABASES["default"]["ENGINE"]
-    if engine in ENGINES:
+    if engine in (MYSQL, SQLITE):
         return []
     return [
         Error(

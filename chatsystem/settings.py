@@ -6,10 +6,10 @@ Nothing exists in one profile only: `DATABASE_URL`, `REDIS_URL` and their siblin
 from pathlib import Path
 from urllib.parse import quote
 
-import dj_database_url
 from django.core.management.utils import get_random_secret_key
 from environs import Env, validate
 
+from chatsystem import database
 from chatsystem.data_dir import DataDir
 
 env = Env()
@@ -114,17 +114,7 @@ WHITENOISE_AUTOREFRESH = False
 
 # Database -------------------------------------------------------------------------------------------------------------
 
-DATABASES = {"default": dj_database_url.parse(env.str("DATABASE_URL", f"sqlite:///{quote(str(DATA_DIR.database))}"))}
-
-if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
-    DATABASES["default"]["OPTIONS"] = {
-        # Every transaction takes the write lock as it begins: the stand-in for the partition's row lock, and no
-        # transaction ever fails half-way because it has to upgrade a read lock.
-        "transaction_mode": "IMMEDIATE",
-        "timeout": 30,
-        # FULL: a commit is on the disk before the write log forgets the events in it.
-        "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;",
-    }
+DATABASES = {"default": database.parse(env.str("DATABASE_URL", f"sqlite:///{quote(str(DATA_DIR.database))}"))}
 
 # Redis ----------------------------------------------------------------------------------------------------------------
 

@@ -6,9 +6,12 @@ from collections.abc import Iterator
 
 import pytest
 from django.conf import settings
+from django.db import connections
 from rest_framework.test import APIClient
 
+from tests import environment
 from tests.bench import RealRedis, Tenant, drain_all
+from tests.services.packages import skip_or_fail
 
 
 @pytest.fixture(scope="session")
@@ -19,9 +22,22 @@ def redis_server() -> Iterator[RealRedis]:
 
 
 @pytest.fixture(scope="session")
-def django_db_modify_db_settings(redis_server: RealRedis) -> None:
-    """A file, not memory: threads and other processes open it too."""
-    settings.DATABASES["default"].setdefault("TEST", {})["NAME"] = str(settings.DATA_DIR.root / "test.sqlite3")
+def database_server() -> Iterator[None]:
+    """Runs the database server that DATABASE asks for, if any."""
+    if environment.missing:
+        skip_or_fail(environment.missing)
+    if environment.server:
+        environment.server.start()
+    yield
+    if environment.server:
+        environment.server.kill()
+
+
+@pytest.fixture(scope="session")
+def django_db_modify_db_settings(redis_server: RealRedis, database_server: None) -> None:
+    """SQLite: a file, not memory, since threads and other processes open it too."""
+    if not environment.server:
+        settings.DATABASES["default"].setdefault("TEST", {})["NAME"] = str(settings.DATA_DIR.root / "test.sqlite3")
 
 
 @pytest.fixture
@@ -30,6 +46,8 @@ def state(redis_server: RealRedis) -> object:
     from chatsystem.writelog import log
 
     log.client().flushall()
+    # A database server ends a connection that a long test without queries left idle.
+    connections.close_all()
     return log.client()
 
 

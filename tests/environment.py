@@ -1,7 +1,16 @@
-"""Set before Django reads its settings, which pytest-django does before any conftest: see `-p` in pyproject.toml."""
+"""Set before Django reads its settings, which pytest-django does before any conftest: see `-p` in pyproject.toml.
+
+DATABASE=mariadb or mysql has the tests run on a server of that kind; SQLite is the default.
+"""
 
 import os
 import tempfile
+from pathlib import Path
+
+from tests.services.database_server import DatabaseServer
+from tests.services.mariadb import MariaDB
+from tests.services.mysql import MySQL
+from tests.services.packages import Missing
 
 #: Files and a state Redis of this run's own; gone with it.
 folder = tempfile.TemporaryDirectory(prefix="chatsystem-tests-")
@@ -9,3 +18,17 @@ folder = tempfile.TemporaryDirectory(prefix="chatsystem-tests-")
 os.environ["DATA_DIR"] = folder.name
 for name in ("DATABASE_URL", "REDIS_URL", "CACHE_URL", "CELERY_BROKER_URL", "ADMIN_API_KEY", "HTTPS_ONLY"):
     os.environ.pop(name, None)
+
+#: The tests' database server; None on SQLite. Its conftest fixture starts it.
+server: DatabaseServer | None = None
+#: Why there is none though one was asked for.
+missing: Missing | None = None
+
+SERVERS = {"mariadb": MariaDB, "mysql": MySQL}
+DATABASE = os.environ.get("DATABASE", "sqlite")
+if DATABASE != "sqlite":
+    try:
+        server = SERVERS[DATABASE](Path(folder.name) / DATABASE)
+        os.environ["DATABASE_URL"] = server.url("chat")
+    except Missing as error:
+        missing = error

@@ -8,10 +8,11 @@ from collections.abc import Sequence
 from itertools import groupby
 
 from django.conf import settings
-from django.db import DatabaseError, InterfaceError, OperationalError, transaction
+from django.db import DatabaseError, OperationalError, connection, transaction
 from django.utils.module_loading import import_string
 
-from chatsystem.writelog import log
+from chatsystem.writelog import bulk, log
+from chatsystem.writelog.errors import is_of_the_row, is_passing
 from chatsystem.writelog.events import Event, depth, fold
 from chatsystem.writelog.models import DeadEvent
 from chatsystem.writelog.partitions import locked
@@ -20,6 +21,8 @@ logger = logging.getLogger(__name__)
 
 #: Events of one transaction: enough to be bulk, few enough that a lock is not held for long.
 BATCH = 2_000
+#: Seconds between the tries of a batch that the database could not take just now. Then it is left to the sweep.
+RETRY_DELAYS = (0.05, 0.25)
 
 
 def drain(partition: int, seconds: float = float("inf"), *, skip: bool = False) -> int:
@@ -31,11 +34,25 @@ def drain(partition: int, seconds: float = float("inf"), *, skip: bool = False) 
     log.begin_drain(partition)
     drained = 0
     while log.length(partition):
-        count = _drain_batch(partition, skip)
+        count = _drain_batch_in_tries(partition, skip)
         drained += count
         if not count or time.monotonic() > deadline:
             break
     return drained
+
+
+def _drain_batch_in_tries(partition: int, skip: bool) -> int:
+    """Each try reads anew: a commit whose answer was lost may have stored it all, which `drained_through` tells."""
+    for delay in RETRY_DELAYS:
+        try:
+            return _drain_batch(partition, skip)
+        except OperationalError as error:
+            if not is_passing(error):
+                raise
+            logger.warning("partition %d is tried again: %s", partition, error)
+            connection.close_if_unusable_or_obsolete()
+            time.sleep(delay)
+    return _drain_batch(partition, skip)
 
 
 def _drain_batch(partition: int, skip: bool) -> int:
@@ -50,19 +67,18 @@ def _drain_batch(partition: int, skip: bool) -> int:
         # older Redis.
         fresh = [event for event in events if event.arrival > row.drained_through]
         dead = store(fresh)
-        DeadEvent.objects.bulk_create(
-            [
-                DeadEvent(
-                    partition=row,
-                    arrival=e.arrival,
-                    verb=e.verb,
-                    path=e.path,
-                    text=e.text,
-                    error=f"{type(error).__name__}: {error}",
-                )
-                for e, error in dead
-            ]
-        )
+        refused = [
+            DeadEvent(
+                partition=row,
+                arrival=e.arrival,
+                verb=e.verb,
+                path=e.path,
+                text=e.text,
+                error=f"{type(error).__name__}: {error}",
+            )
+            for e, error in dead
+        ]
+        bulk.create(DeadEvent, refused, "text")
         through = max(row.drained_through, events[-1].arrival)
         row.drained_through = through
         row.save(update_fields=["drained_through"])
@@ -76,7 +92,7 @@ def store(events: Sequence[Event]) -> list[tuple[Event, Exception]]:
     """Writes the events' outcome in the running transaction; returns those that cannot be stored, with the reason.
 
     A batch that the database refuses is halved until the bad event stands alone: it never blocks its neighbours.
-    Raises OperationalError when the database itself cannot go on; then the whole transaction is to be tried again.
+    Raises whatever is no fault of an event (errors.py); then the whole transaction is to be tried again.
     """
     if not events:
         return []
@@ -84,9 +100,9 @@ def store(events: Sequence[Event]) -> list[tuple[Event, Exception]]:
         with transaction.atomic():
             _write(events)
         return []
-    except (OperationalError, InterfaceError):
-        raise
     except (DatabaseError, ValueError, LookupError) as error:
+        if not is_of_the_row(error):
+            raise
         if len(events) == 1:
             logger.error("dead event: %s of depth %d: %s", events[0].verb, depth(events[0].path), type(error).__name__)
             return [(events[0], error)]

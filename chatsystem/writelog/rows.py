@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from django.db.models import Model
 
+from chatsystem.writelog import bulk
 from chatsystem.writelog.arrival import to_datetime
 from chatsystem.writelog.counts import ChildCount
 from chatsystem.writelog.events import Change, PoisonEvent
@@ -26,8 +27,7 @@ def update_newer(model: type[Model], text_field: str, pairs: Iterable[tuple[Mode
             setattr(row, text_field, change.text)
             row.last_request_time = moment  # type: ignore[attr-defined]
             newer.append(row)
-    if newer:
-        model._default_manager.bulk_update(newer, [text_field, "last_request_time"], batch_size=500)
+    bulk.update(model, newer, text_field, "last_request_time")
 
 
 def store_children(
@@ -62,7 +62,7 @@ def store_children(
                 **{f"{foreign_key}_id": parent_id, text_field: change.text},
             )
         )
-    model._default_manager.bulk_create(fresh)
+    bulk.create(model, fresh, text_field)
     count.move(inserted)
 
     pairs: list[tuple[Model | None, Change]] = []

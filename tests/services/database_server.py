@@ -1,0 +1,131 @@
+"""What MariaDB and MySQL have in common: a server of one test run's own, on its own port, socket and folder."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import time
+from abc import ABC, abstractmethod
+from functools import partial
+from pathlib import Path
+from urllib.parse import quote
+
+from chatsystem.embedded.tied import end_with_parent
+
+#: Signs that mean something in a URL are in it on purpose.
+USER, PASSWORD = "chat", "p@ss/w%rd"
+
+
+class DatabaseServer(ABC):
+    """Installs what it needs; raises `packages.Missing` where it cannot."""
+
+    #: The binary no-pad collation that the system check asks for.
+    collation: str
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.port = free_port()
+        self.process: subprocess.Popen[bytes] | None = None
+        self.install()
+
+    @abstractmethod
+    def install(self) -> None:
+        """Makes sure of the programs."""
+
+    @abstractmethod
+    def initialize(self) -> None:
+        """Makes `data`, with a root that needs no password."""
+
+    @abstractmethod
+    def command(self) -> list[str]:
+        """The server, with what only this one understands."""
+
+    @property
+    def data(self) -> Path:
+        return self.folder / "data"
+
+    @property
+    def socket(self) -> Path:
+        return self.folder / "mysqld.sock"
+
+    def url(self, name: str) -> str:
+        """A DATABASE_URL."""
+        return f"mysql://{USER}:{quote(PASSWORD, safe='')}@127.0.0.1:{self.port}/{name}"
+
+    def start(self) -> None:
+        fresh = not self.data.exists()
+        if fresh:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self.initialize()
+        options = {
+            "user": "root" if os.geteuid() == 0 else "",
+            "datadir": self.data,
+            "socket": self.socket,
+            "pid-file": self.data / "mysqld.pid",
+            "port": self.port,
+            "bind-address": "127.0.0.1",
+            "character-set-server": "utf8mb4",
+            "collation-server": self.collation,
+            "innodb-buffer-pool-size": "128M",
+        }
+        words = [f"--{name}={value}" for name, value in options.items() if value != ""]
+        with (self.folder / "server.log").open("ab") as log:
+            self.process = subprocess.Popen(
+                [*self.command(), *words, "--skip-log-bin"],
+                stdout=log,
+                stderr=log,
+                preexec_fn=partial(end_with_parent, signal.SIGKILL, parent=os.getpid()),
+            )
+        self._wait()
+        if fresh:
+            self.execute(f"CREATE USER '{USER}'@'%' IDENTIFIED BY '{PASSWORD}'", f"GRANT ALL ON *.* TO '{USER}'@'%'")
+
+    def kill(self) -> None:
+        assert self.process is not None
+        self.process.kill()
+        self.process.wait()
+
+    def restart(self) -> None:
+        """The same data, another process."""
+        self.kill()
+        self.start()
+
+    def execute(self, *statements: str) -> list[tuple]:
+        """As root; the rows of the last one."""
+        import MySQLdb
+
+        connection = MySQLdb.connect(unix_socket=str(self.socket), user="root", autocommit=True)
+        try:
+            with connection.cursor() as cursor:
+                for statement in statements:
+                    cursor.execute(statement)
+                return list(cursor.fetchall())
+        finally:
+            connection.close()
+
+    def new_database(self, name: str) -> str:
+        """Its URL."""
+        self.execute(f"DROP DATABASE IF EXISTS `{name}`", f"CREATE DATABASE `{name}`")
+        return self.url(name)
+
+    def _wait(self) -> None:
+        import MySQLdb
+
+        assert self.process is not None
+        deadline = time.monotonic() + 60
+        while True:
+            try:
+                self.execute("SELECT 1")
+                return
+            except MySQLdb.OperationalError:
+                if self.process.poll() is not None or time.monotonic() > deadline:
+                    raise AssertionError((self.folder / "server.log").read_text()) from None
+                time.sleep(0.05)
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port: int = free.getsockname()[1]
+        return port

@@ -1,0 +1,30 @@
+"""A real MariaDB, of Debian's package."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+
+from tests.services import packages
+from tests.services.database_server import DatabaseServer
+
+# Debian keeps servers where only root's PATH leads.
+os.environ["PATH"] += os.pathsep + "/usr/sbin"
+
+
+class MariaDB(DatabaseServer):
+    collation = "utf8mb4_nopad_bin"
+
+    def install(self) -> None:
+        packages.ensure(["mariadbd", "mariadb-install-db"], "mariadb-server")
+
+    def initialize(self) -> None:
+        options = ["--no-defaults", f"--datadir={self.data}", "--auth-root-authentication-method=normal"]
+        user = ["--user=root"] if os.geteuid() == 0 else []
+        subprocess.run(["mariadb-install-db", *options, *user, "--skip-test-db"], check=True, stdout=subprocess.DEVNULL)
+
+    def command(self) -> list[str]:
+        program = shutil.which("mariadbd")
+        assert program is not None
+        return [program, "--no-defaults", "--innodb-log-file-size=64M"]
