@@ -13,6 +13,9 @@ from tests import environment
 from tests.bench import RealRedis, Tenant, drain_all
 from tests.services.packages import skip_or_fail
 
+# What only a database server can do.
+collect_ignore = [] if environment.server else ["mysql"]
+
 
 @pytest.fixture(scope="session")
 def redis_server() -> Iterator[RealRedis]:

@@ -32,3 +32,11 @@ if DATABASE != "sqlite":
         os.environ["DATABASE_URL"] = server.url("chat")
     except Missing as error:
         missing = error
+
+
+def database_url() -> str:
+    """That of the tests' database, for a process which is to share it. Django has named it by then."""
+    from django.conf import settings
+
+    name = settings.DATABASES["default"]["NAME"]
+    return server.url(name) if server else f"sqlite:///{name}"

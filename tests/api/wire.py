@@ -12,7 +12,7 @@ from http.client import HTTPResponse
 from pathlib import Path
 from typing import Any
 
-from django.conf import settings
+from tests import environment
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -26,7 +26,7 @@ class Server:
         environ = {
             **os.environ,
             "PORT": str(self.port),
-            "DATABASE_URL": f"sqlite:///{settings.DATABASES['default']['NAME']}",
+            "DATABASE_URL": environment.database_url(),
             "DJANGO_SETTINGS_MODULE": "chatsystem.settings",
         }
         command = [sys.executable, "-m", "gunicorn", "--config", "python:chatsystem.embedded.gunicorn_config"]

@@ -18,6 +18,7 @@ from applications.models import Application
 from chatsystem.writelog import log
 from chatsystem.writelog.keys import partition_of
 from chatsystem.writelog.models import Partition
+from chatsystem.writelog.partitions import locked
 from messages_app.models import Message
 from tests.bench import RealRedis, Tenant
 
@@ -59,11 +60,9 @@ def test_it_waits_for_a_partition_that_somebody_else_drains(ours: Tenant) -> Non
     released = threading.Event()
 
     def hold() -> None:
-        with connection.cursor() as cursor:
-            cursor.execute("BEGIN IMMEDIATE")
+        with locked(partition_of(ours.token)):
             held.set()
             released.wait(10)
-            cursor.execute("COMMIT")
         connection.close()
 
     held = threading.Event()
