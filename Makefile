@@ -8,11 +8,11 @@ PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check --no-input
 INSTALL := $(PIP) install --require-hashes --only-binary :all: --requirement
 
 .DEFAULT_GOAL := help
-.PHONY: help run admin test lint format lock clean
+.PHONY: help run admin test test-mysql lint format lock clean
 
 help: ## Show this list
 	@awk 'BEGIN { FS = ":.*## " } /^##@/ { printf "\n%s\n", substr($$0, 5) } \
-		/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+		/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 ##@ Use
 
@@ -25,8 +25,15 @@ admin: $(VENV)/.embedded ## Create a user for /admin/ (same DATA_DIR as make run
 
 ##@ Develop
 
-test: lint ## Everything that has to be green: checks and tests
+# What touches the database. The rest is the same whatever the database is.
+ON_SERVERS := tests/mysql tests/writelog tests/api tests/admin tests/commands tests/faults
+
+test: lint ## Everything that has to be green: checks and tests, on SQLite and on MariaDB
 	$(BIN)/python -m pytest
+	DATABASE=mariadb $(BIN)/python -m pytest $(ON_SERVERS)
+
+test-mysql: $(VENV)/.dev ## What touches the database on a real MySQL 9 (the first time as root: it is fetched)
+	DATABASE=mysql $(BIN)/python -m pytest $(ON_SERVERS)
 
 lint: $(VENV)/.dev ## Style, types, the import contract, migrations, deployment checks
 	$(BIN)/ruff check .
@@ -66,8 +73,9 @@ $(VENV)/.embedded: requirements/embedded.lock | $(BIN)/pip
 	@$(INSTALL) $<
 	@touch $@
 
-# Holds all of embedded.lock in the same versions, so it counts for both.
+# Holds all of embedded.lock in the same versions, so it counts for both. mysqlclient alone is compiled.
 $(VENV)/.dev: requirements/dev.lock | $(BIN)/pip
+	@$(PYTHON) -m tests.services.packages
 	@echo "Installing the packages of $< into $(VENV) (only the first time and after an update)."
-	@$(INSTALL) $<
+	@$(INSTALL) $< --no-binary mysqlclient
 	@touch $(VENV)/.embedded $@

@@ -10,8 +10,7 @@ from django.db import connections
 from rest_framework.test import APIClient
 
 from tests import environment
-from tests.bench import RealRedis, Tenant, drain_all
-from tests.services.packages import skip_or_fail
+from tests.bench import RealRedis, Tenant, drain_all, skip_or_fail
 
 # What only a database server can do.
 collect_ignore = [] if environment.server else ["mysql"]

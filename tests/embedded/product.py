@@ -50,6 +50,22 @@ def processes(data_dir: Path) -> dict[int, str]:
     return found
 
 
+def connections(pids: set[int], port: int) -> int:
+    """How many TCP connections to the port the processes have open."""
+    table = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    established = {
+        f"socket:[{row[9]}]" for row in table if row[3] == "01" and int(row[2].rpartition(":")[2], 16) == port
+    }
+    found = set()
+    for pid in pids:
+        for descriptor in Path(f"/proc/{pid}/fd").glob("*"):
+            try:
+                found.add(os.readlink(descriptor))
+            except OSError:
+                continue  # it was closed meanwhile
+    return len(found & established)
+
+
 def parent(pid: int) -> int:
     """0 for a process that has ended."""
     try:
@@ -59,12 +75,13 @@ def parent(pid: int) -> int:
 
 
 class Product:
-    """One `make run`, without the make: PORT and DATA_DIR of its own."""
+    """One `make run`, without the make: PORT and DATA_DIR of its own, and `settings` as the user sets them."""
 
-    def __init__(self, data_dir: Path, port: int | None = None) -> None:
+    def __init__(self, data_dir: Path, port: int | None = None, settings: dict[str, str] | None = None) -> None:
         self.data_dir = data_dir
         self.port = port or free_port()
         self.url = f"http://127.0.0.1:{self.port}"
+        self.settings = settings or {}
         self.runner: subprocess.Popen[str] | None = None
 
     def start(self) -> None:
@@ -81,13 +98,24 @@ class Product:
     def environ(self) -> dict[str, str]:
         # The settings of the tests themselves must not leak into the product.
         inherited = {name: os.environ[name] for name in ("PATH", "HOME", "TMPDIR") if name in os.environ}
-        return {**inherited, "DATA_DIR": str(self.data_dir), "PORT": str(self.port), "WORKERS": "2"}
+        return {
+            **inherited,
+            "DATA_DIR": str(self.data_dir),
+            "PORT": str(self.port),
+            "WORKERS": "2",
+            **self.settings,
+        }
 
     def ready(self) -> bool:
         try:
             return requests.get(f"{self.url}/health/ready", timeout=5).status_code == 200
         except requests.RequestException:
             return False
+
+    def states(self) -> dict[str, str]:
+        """Each dependency's, as readiness tells them."""
+        found: dict[str, str] = requests.get(f"{self.url}/health/ready", timeout=20).json()["dependencies"]
+        return found
 
     def wait_until_ready(self) -> float:
         return eventually(self.ready)

@@ -13,6 +13,8 @@ from typing import IO, Any
 
 import requests
 
+from tests.embedded.product import eventually
+
 #: Seconds for which a client repeats a request that is not answered.
 PATIENCE = 60.0
 
@@ -148,7 +150,7 @@ class Client:
             self.log.write("unanswered")
             return None
         if response.status_code >= 500:
-            self.log.write("refused")
+            self.log.write(f"refused {method}")
             if response.status_code != 503 or "Retry-After" not in response.headers:
                 self.log.violation(9, f"{method} {url}: {response.status_code} {response.text[:200]}")
         return response
@@ -160,6 +162,12 @@ class Client:
             return
         if response.status_code != 200 or response.json()["last_request_time"] < at:
             self.log.violation(8, f"GET {path} after {at}: {response.status_code} {response.text[:200]}")
+
+
+def more_acknowledgements(log: AckLog, number: int) -> None:
+    """Waits for them."""
+    before = log.seen["ack"]
+    eventually(lambda: log.seen["ack"] >= before + number)
 
 
 def _url(path: str) -> str:

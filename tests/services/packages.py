@@ -1,14 +1,20 @@
-"""What the services need of this machine: found, else installed with apt-get, else named."""
+"""What the services need of this machine: found, else installed with apt-get, else named.
+
+`python -m tests.services.packages` does so for the compiler before there is a .venv: with the standard library only.
+"""
 
 from __future__ import annotations
 
 import os
 import shutil
 import subprocess
+import sys
+import sysconfig
 from collections.abc import Iterable
-from typing import NoReturn
+from pathlib import Path
 
-import pytest
+#: Any of them will do.
+CLIENT_LIBRARIES = ("libmariadb", "mariadb", "mysqlclient")
 
 
 class Missing(Exception):
@@ -34,8 +40,25 @@ def apt_get_install(reason: str, *packages: str) -> None:
             raise Missing(by_hand)
 
 
-def skip_or_fail(missing: Missing) -> NoReturn:
-    """At home a service may be absent. In CI a skipped test would be one that nobody notices is never run."""
-    if os.environ.get("CI") == "true":
-        pytest.fail(str(missing), pytrace=False)
-    pytest.skip(str(missing))
+def ensure_compiler() -> None:
+    """For mysqlclient, which comes as source. Raises Missing."""
+    include = Path(sysconfig.get_path("include"))
+    found = {
+        "gcc": shutil.which("gcc") is not None,
+        "pkg-config": shutil.which("pkg-config") is not None,
+        "python3-dev": (include / "Python.h").exists(),
+        "libmariadb-dev": shutil.which("pkg-config") is not None and any(map(_is_known, CLIENT_LIBRARIES)),
+    }
+    if missing := [package for package, there in found.items() if not there]:
+        apt_get_install("mysqlclient cannot be compiled without these", *missing)
+
+
+def _is_known(library: str) -> bool:
+    return subprocess.run(["pkg-config", "--exists", library], check=False).returncode == 0
+
+
+if __name__ == "__main__":
+    try:
+        ensure_compiler()
+    except Missing as error:
+        sys.exit(f"make: {error}")

@@ -1,0 +1,25 @@
+"""Waits until nothing is on its way any more, and asks the checker. Documented in docs/reliability.md."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from tests.embedded.product import BASE_DIR, Product
+
+
+def check_when_settled(product: Product, ack_log: Path) -> tuple[list[dict], dict]:
+    """Asks the checker until nothing is on its way any more (invariant 7), and returns what it found."""
+    deadline = time.monotonic() + 30
+    while True:
+        command = [sys.executable, "-m", "tests.faults.check", str(ack_log)]
+        output = subprocess.run(
+            command, cwd=BASE_DIR, env=product.environ(), check=True, capture_output=True, text=True
+        ).stdout
+        *violations, compared = map(json.loads, output.splitlines())
+        if not any(violation["invariant"] in (5, 7) for violation in violations) or time.monotonic() > deadline:
+            return violations, compared
+        time.sleep(0.5)
