@@ -64,7 +64,7 @@ class Runner:
                     migration.terminate()
                 time.sleep(LOOK / 10)
         if migration.returncode and not self.stopping:
-            raise Refusal(f"The database cannot be migrated: {_last_line(log)} (all of it is in {log}).")
+            raise Refusal(f"The database cannot be migrated: {_reason(log)} (all of it is in {log}).")
 
     def start(self) -> None:
         if not self.stopping:
@@ -165,8 +165,11 @@ The chat backend is ready: {options.url}
 """
 
 
-def _last_line(log: Path) -> str:
+def _reason(log: Path) -> str:
+    """Why a migration failed: what the system checks found, with their hints, else the last line."""
     lines = log.read_text(errors="replace").strip().splitlines()
+    if "ERRORS:" in lines:
+        lines = [" ".join(line.strip() for line in lines[lines.index("ERRORS:") + 1 :])]
     return lines[-1].rstrip(".") if lines else "it was killed"
 
 

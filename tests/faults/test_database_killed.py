@@ -47,6 +47,9 @@ def test_nothing_acknowledged_is_lost_when_the_database_server_is_killed_under_l
     violations, compared = check_when_settled(product, tmp_path / "acknowledged.jsonl")
     assert violations == []
     assert compared["acknowledged"] >= (KILLS + 1) * 300
+    assert log.seen["refused GET"] > 0
+    # Tokens are keys: a path that was answered 503 is not to be logged.
+    assert token not in (product.data_dir / "logs/web.log").read_text()
 
 
 def test_the_workers_have_no_more_connections_than_there_are_of_them(product: Product, tmp_path: Path) -> None:
