@@ -10,7 +10,7 @@ from django.db.models import Model
 M = TypeVar("M", bound=Model)
 
 #: Rows that one statement updates: each has a branch in it, which the database tries one after the other.
-UPDATED_AT_ONCE = 500
+UPDATED_AT_ONCE = 100
 #: Bytes of text in one statement. Escaping may double them: 4 MB, of the 16 MB that MySQL takes (max_allowed_packet).
 TEXT_AT_ONCE = 2_000_000
 
