@@ -23,13 +23,14 @@ def redis_server() -> Iterator[RealRedis]:
     server.kill()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="session", autouse=True)
 def database_server() -> Iterator[None]:
-    """Runs the database server that DATABASE asks for, if any."""
+    """Runs the database server that DATABASE asks for, if any: commands that tests start look for it too."""
     if environment.missing:
         skip_or_fail(environment.missing)
     if environment.server:
         environment.server.start()
+        environment.server.new_database(environment.NAME)
     yield
     if environment.server:
         environment.server.kill()

@@ -24,12 +24,15 @@ server: DatabaseServer | None = None
 #: Why there is none though one was asked for.
 missing: Missing | None = None
 
+#: Of the database in DATABASE_URL. The tests' own rows are in one that Django makes beside it.
+NAME = "chat"
+
 SERVERS = {"mariadb": MariaDB, "mysql": MySQL}
 DATABASE = os.environ.get("DATABASE", "sqlite")
 if DATABASE != "sqlite":
     try:
         server = SERVERS[DATABASE](Path(folder.name) / DATABASE)
-        os.environ["DATABASE_URL"] = server.url("chat")
+        os.environ["DATABASE_URL"] = server.url(NAME)
     except Missing as error:
         missing = error
 

@@ -13,7 +13,7 @@ collect_ignore = [] if environment.server else ["test_database_killed.py"]
 
 
 @pytest.fixture
-def product(tmp_path: Path, database_server: None) -> Iterator[Product]:
+def product(tmp_path: Path) -> Iterator[Product]:
     """A started product with its own DATA_DIR, on a database of its own where the tests have a server."""
     settings = {"WORKERS": "5"}
     if environment.server:

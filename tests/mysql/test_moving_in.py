@@ -15,7 +15,7 @@ SEED = 20_261_125
 
 
 def test_nothing_acknowledged_is_lost_when_the_product_moves_into_another_database(
-    tmp_path: Path, database_server: None
+    tmp_path: Path,
 ) -> None:
     # Given a product on SQLite, killed while clients write, so that its log still holds events,
     print(f"seed {SEED}")
