@@ -4,5 +4,5 @@
 set -eu
 hash=$(printf %s "$REDISCLI_AUTH" | sha256sum | cut -d ' ' -f 1)
 umask 077
-sed "s/^user chatsystem on /&#$hash /" /etc/redis/users.acl > /run/redis/users.acl
+sed "s/^user chatsystem on /&#$hash /" /etc/redis/users.acl > /tmp/users.acl
 exec redis-server /etc/redis/redis.conf
