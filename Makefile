@@ -48,11 +48,12 @@ format: $(VENV)/.dev ## Format and sort imports
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-# The second and third lock are held to the versions of the first, so that one .venv serves all.
+# The other locks are held to the versions of the first, so that one .venv serves all.
 COMPILE := $(UV) pip compile --quiet --universal --python-version 3.10 --generate-hashes --custom-compile-command "make lock"
 lock: ## Pin the newest versions that requirements/*.in allow (needs uv)
 	$(COMPILE) requirements/embedded.in --output-file requirements/embedded.lock
 	$(COMPILE) requirements/dev.in --constraint requirements/embedded.lock --output-file requirements/dev.lock
+	$(COMPILE) requirements/server.in --constraint requirements/embedded.lock --output-file requirements/server.lock
 	$(COMPILE) requirements.txt --constraint requirements/embedded.lock --output-file requirements/all.lock
 
 clean: ## Remove .venv and caches; DATA_DIR stays

@@ -1,4 +1,4 @@
-"""How gunicorn serves the API on one machine."""
+"""How gunicorn serves the API under supervisord: as everywhere, on the port of `make run`, and tied to its master."""
 
 from __future__ import annotations
 
@@ -8,28 +8,10 @@ from typing import Any
 from chatsystem.embedded.options import Options
 from chatsystem.embedded.tied import end_with_parent
 
+# gunicorn takes a configuration's names for its settings: all of that one's are meant, whichever they are.
+from chatsystem.gunicorn_config import *  # noqa: F403
+
 bind = Options.from_environ().netloc
-
-worker_class = "chatsystem.server.ApiWorker"
-workers = 2
-threads = 8
-
-#: Bytes. Beyond them the answer is 414 and 431.
-limit_request_line = 8190
-limit_request_field_size = 8190
-
-#: Seconds that requests at hand have to end in; less than supervisord's stopwaitsecs.
-graceful_timeout = 10
-#: Seconds without a sign of life of a worker's main loop.
-timeout = 60
-keepalive = 5
-
-# Paths hold tokens, and a token is the key to its application.
-accesslog = None
-# Headers such as `Path_Info` are a client's text, never part of the WSGI environment.
-forwarder_headers = ""
-# Its default place is shared by all gunicorns of a user.
-control_socket_disable = True
 
 
 def post_fork(server: Any, worker: Any) -> None:

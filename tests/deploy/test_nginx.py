@@ -1,0 +1,117 @@
+"""The proxy: its limits are the API's, and what it answers itself is in the API's error shape."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from django.conf import settings
+
+from chatsystem import gunicorn_config
+from chatsystem.api.errors import PayloadTooLarge, ServiceUnavailable
+from chatsystem.server import CLIENT_ERRORS
+from tests.embedded.product import eventually, free_port
+from tests.embedded.test_server import _listens, answer
+
+DEPLOY = Path(__file__).resolve().parent.parent.parent / "deploy" / "nginx"
+CONFIG = (DEPLOY / "nginx.conf").read_text()
+ERRORS = (DEPLOY / "errors.conf").read_text()
+PAGES = {int(status): json.loads(page) for status, page in re.findall(r"return (\d+) '(.*)';", ERRORS)}
+HOST = b"Host: localhost\r\n"
+
+needs_nginx = pytest.mark.skipif(not shutil.which("nginx"), reason="no nginx on the PATH")
+
+
+@pytest.mark.parametrize("status", PAGES)
+def test_an_error_page_is_the_apis(status: int) -> None:
+    page = PAGES[status]
+
+    assert page["type"] == ("server_error" if status >= 500 else "client_error")
+    assert [(error.keys(), error["attr"]) for error in page["errors"]] == [({"code", "detail", "attr"}, None)]
+
+
+def test_nginx_and_gunicorn_say_the_same() -> None:
+    ours = {status.value: (code, detail) for _, status, code, detail in CLIENT_ERRORS}
+    ours[413] = (PayloadTooLarge.default_code, PayloadTooLarge.default_detail)
+    pages = {status: (page["errors"][0]["code"], page["errors"][0]["detail"]) for status, page in PAGES.items()}
+
+    assert {status: pages[status] for status in (400, 413, 414, 431)} == {
+        status: ours[status] for status in (400, 413, 414, 431)
+    }
+    assert pages[503][0] == ServiceUnavailable.default_code
+
+
+def test_its_limits_are_not_below_the_apis() -> None:
+    [body] = re.findall(r"client_max_body_size (\d+)m;", CONFIG)
+    [line] = re.findall(r"large_client_header_buffers \d+ (\d+)k;", CONFIG)
+
+    assert int(body) * 2**20 == settings.MAX_REQUEST_BYTES
+    assert int(line) * 2**10 > max(gunicorn_config.limit_request_line, gunicorn_config.limit_request_field_size)
+
+
+def test_no_log_holds_a_path() -> None:
+    [log_format] = re.findall(r"log_format pathless '(.*)';", CONFIG)
+
+    assert not re.search(r"\$(request|uri|request_uri|args|http_referer)\b", log_format)
+    assert "error_log stderr crit;" in CONFIG
+
+
+@pytest.fixture(scope="module")
+def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
+    """nginx with the configuration as it is, but for its ports; nobody listens behind it."""
+    folder = tmp_path_factory.mktemp("nginx")
+    port = free_port()
+    config = CONFIG.replace("listen 8080", f"listen {port}").replace("127.0.0.1:8081", f"127.0.0.1:{free_port()}")
+    config = config.replace("set $web web:8000;", f"set $web 127.0.0.1:{free_port()};")
+    if os.geteuid() == 0:
+        # Else its workers were nobody's, and could not write to pytest's folder.
+        config = "user root;\n" + config
+    (folder / "nginx.conf").write_text(config)
+    (folder / "errors.conf").write_text(ERRORS)
+    command = ["nginx", "-p", f"{folder}/", "-c", f"{folder}/nginx.conf"]
+    subprocess.run([*command, "-t"], check=True, capture_output=True)
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as server:
+        eventually(lambda: _listens(port))
+        yield port
+        server.terminate()
+
+
+@needs_nginx
+def test_the_configuration_is_one(tmp_path: Path) -> None:
+    run = subprocess.run(
+        ["nginx", "-t", "-p", f"{tmp_path}/", "-c", DEPLOY / "nginx.conf"], capture_output=True, text=True
+    )
+
+    assert run.returncode == 0, run.stderr
+    assert "[warn]" not in run.stderr
+
+
+@needs_nginx
+@pytest.mark.parametrize(
+    ("request_bytes", "status"),
+    [
+        (b"g\x00t / HTTP/1.1\r\n" + HOST + b"\r\n", 400),
+        (b"GET / HTTP/1.1\r\n\r\n", 400),
+        (b"TRACE / HTTP/1.1\r\n" + HOST + b"\r\n", 405),
+        (b"POST / HTTP/1.1\r\n" + HOST + b"Content-Length: 4194305\r\n\r\n", 413),
+        (b"GET /" + b"x" * 20_000 + b" HTTP/1.1\r\n" + HOST + b"\r\n", 414),
+        (b"GET / HTTP/1.1\r\n" + HOST + b"X-Long: " + b"x" * 20_000 + b"\r\n\r\n", 431),
+        (b"POST / HTTP/1.1\r\n" + HOST + b"Transfer-Encoding: gzip\r\n\r\n", 500),
+        (b"GET / HTTP/1.1\r\n" + HOST + b"\r\n", 503),
+        (b"POST / HTTP/1.1\r\n" + HOST + b"Content-Length: 4194304\r\n\r\n" + b"x" * 4_194_304, 503),
+    ],
+    ids=lambda value: str(value)[:40],
+)
+def test_what_it_answers_itself_is_json(port: int, request_bytes: bytes, status: int) -> None:
+    response, body = answer(port, request_bytes)
+
+    assert response.status == status
+    assert response.headers["Content-Type"] == "application/json"
+    assert json.loads(body) == PAGES[status]
+    assert ("Retry-After" in response.headers) == (status == 503)
