@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 from pytest_django import Settings
@@ -12,7 +15,9 @@ from chatsystem.writelog.arrival import to_datetime
 from messages_app.models import Message
 from search.backends import get_backend
 from search.backends.base import SearchBackend, SearchUnavailable
+from tests.environment import elasticsearch_url
 from tests.search.backend_contract import NOON, OURS, THEIRS
+from tests.services.elasticsearch import Missing, Node
 
 
 @pytest.fixture(autouse=True)
@@ -20,6 +25,37 @@ def index(settings: Settings, tmp_path: Path) -> SearchBackend:
     """The index in service, empty."""
     settings.SEARCH_INDEX_PATH = tmp_path / "search.sqlite3"
     return get_backend()
+
+
+@pytest.fixture(scope="session")
+def node() -> Iterator[Node]:
+    """An Elasticsearch node of the tests' own, for whoever kills it."""
+    try:
+        node = Node()
+    except Missing as missing:
+        if os.environ.get("CI"):
+            raise
+        pytest.skip(f"no Elasticsearch: {missing}")
+    yield node
+    node.stop()
+
+
+@pytest.fixture
+def elasticsearch(request: pytest.FixtureRequest, settings: Settings) -> Iterator[str]:
+    """Has search use a cluster, with indexes of this test's own; gives their prefix."""
+    settings.ELASTICSEARCH_URL = elasticsearch_url or request.getfixturevalue("node").url
+    settings.ELASTICSEARCH_INDEX_PREFIX = f"test-{uuid4().hex}"
+    settings.SEARCH_BACKEND = "search.backends.elasticsearch.ElasticsearchBackend"
+    yield settings.ELASTICSEARCH_INDEX_PREFIX
+    remove_indexes(settings.ELASTICSEARCH_INDEX_PREFIX)
+
+
+def remove_indexes(prefix: str) -> None:
+    # A late import: without a node, the tests that need none run without its driver's help.
+    from search.backends.elasticsearch.client import client
+
+    for name in client().indices.get(index=f"{prefix}-*", features="aliases"):
+        client().indices.delete(index=name)
 
 
 class Stored:
