@@ -15,16 +15,11 @@ from chatsystem.writelog.arrival import to_datetime
 from messages_app.models import Message
 from search.backends import get_backend
 from search.backends.base import SearchBackend, SearchUnavailable
+from search.backends.elasticsearch import indexes
+from search.backends.elasticsearch.client import client
 from tests.environment import elasticsearch_url
 from tests.search.backend_contract import NOON, OURS, THEIRS
 from tests.services.elasticsearch import Missing, Node
-
-
-@pytest.fixture(autouse=True)
-def index(settings: Settings, tmp_path: Path) -> SearchBackend:
-    """The index in service, empty."""
-    settings.SEARCH_INDEX_PATH = tmp_path / "search.sqlite3"
-    return get_backend()
 
 
 @pytest.fixture(scope="session")
@@ -41,20 +36,42 @@ def node() -> Iterator[Node]:
 
 
 @pytest.fixture
-def elasticsearch(request: pytest.FixtureRequest, settings: Settings) -> Iterator[str]:
-    """Has search use a cluster, with indexes of this test's own; gives their prefix."""
-    settings.ELASTICSEARCH_URL = elasticsearch_url or request.getfixturevalue("node").url
+def cluster(request: pytest.FixtureRequest) -> str:
+    """The address of an Elasticsearch."""
+    return elasticsearch_url or request.getfixturevalue("node").url
+
+
+def use_elasticsearch(settings: Settings, url: str) -> SearchBackend:
+    """Has search use a cluster, in indexes of this test's own."""
+    settings.ELASTICSEARCH_URL = url
     settings.ELASTICSEARCH_INDEX_PREFIX = f"test-{uuid4().hex}"
-    settings.SEARCH_BACKEND = "search.backends.elasticsearch.ElasticsearchBackend"
-    yield settings.ELASTICSEARCH_INDEX_PREFIX
-    remove_indexes(settings.ELASTICSEARCH_INDEX_PREFIX)
+    settings.SEARCH_BACKEND = "tests.search.refreshed.Refreshed"
+    return get_backend()
 
 
-def remove_indexes(prefix: str) -> None:
-    # A late import: without a node, the tests that need none run without its driver's help.
-    from search.backends.elasticsearch.client import client
+@pytest.fixture(autouse=True)
+def index(request: pytest.FixtureRequest, settings: Settings, tmp_path: Path) -> Iterator[SearchBackend]:
+    """The index in service, empty: on FTS5, unless a module asks for other engines (ON_BOTH)."""
+    settings.SEARCH_INDEX_PATH = tmp_path / "search.sqlite3"
+    if getattr(request, "param", "fts5") == "fts5":
+        yield get_backend()
+    else:
+        yield use_elasticsearch(settings, request.getfixturevalue("cluster"))
+        remove_indexes()
 
-    for name in client().indices.get(index=f"{prefix}-*", features="aliases"):
+
+ON_BOTH = pytest.mark.parametrize("index", ["fts5", "elasticsearch"], indirect=True)
+
+
+def lose_index(settings: Settings) -> None:
+    if settings.ELASTICSEARCH_URL:
+        remove_indexes()
+    else:
+        settings.SEARCH_INDEX_PATH.unlink()
+
+
+def remove_indexes() -> None:
+    for name in indexes.look().names:
         client().indices.delete(index=name)
 
 

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from django.conf import settings
+from elasticsearch import NotFoundError
 
 from search.backends.base import Hit, Hits, Place, Scope, SearchBackend, SearchUnavailable
 from search.backends.elasticsearch import bulk, indexes
@@ -67,10 +68,7 @@ class ElasticsearchBackend(SearchBackend):
             raise SearchUnavailable("all searches that this process may have under way are")
         try:
             with reaching():
-                if after is None and before is None:
-                    return _hits(View(query, scope, index=self._alias).page(BEST_FIRST, limit + 1), limit, 0)
-                with point_in_time(query, scope) as view:
-                    return _page_before(view, limit, before) if before else _page_after(view, limit, after or ())
+                return self._page(query, scope, limit, after, before)
         finally:
             self._searches.release()
 
@@ -94,7 +92,8 @@ class ElasticsearchBackend(SearchBackend):
 
     def ping(self) -> None:
         with reaching():
-            client().search(index=self._alias, size=0, track_total_hits=False)
+            if indexes.look().names:
+                client().search(index=self._alias, size=0, track_total_hits=False)
 
     def is_complete(self) -> bool:
         with reaching():
@@ -126,6 +125,21 @@ class ElasticsearchBackend(SearchBackend):
         if not written:
             raise SearchUnavailable("there is no index; run manage.py reindex")
         return written
+
+    def _page(self, query: Query, scope: Scope, limit: int, after: Place | None, before: Place | None) -> Hits:
+        try:
+            if after is not None:
+                with point_in_time(query, scope) as view:
+                    return _page_after(view, limit, after)
+            if before is not None:
+                with point_in_time(query, scope) as view:
+                    return _page_before(view, limit, before)
+            return _hits(View(query, scope, index=self._alias).page(BEST_FIRST, limit + 1), limit, 0)
+        except NotFoundError:
+            # Before the first message there is no index at all. Where there are others, this one is missing.
+            if indexes.look().names:
+                raise
+            return Hits(0, [], False)
 
     def _get(self, ids: Sequence[int] | Mapping[int, object] | range) -> dict[int, Any]:
         if not ids:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from functools import cache
 
 from django.conf import settings
-from elasticsearch import ApiError, Elasticsearch, TransportError
+from elasticsearch import ApiError, Elasticsearch, NotFoundError, TransportError
 
 from search.backends.base import SearchUnavailable
 
@@ -33,6 +33,8 @@ def reaching() -> Iterator[None]:
         yield
     except TransportError as error:
         raise SearchUnavailable(f"{type(error).__name__}: {error.message}") from error
+    except NotFoundError as error:
+        raise SearchUnavailable("there is no index; run manage.py reindex") from error
     except ApiError as error:
         # Its text may quote a document.
         raise SearchUnavailable(f"{type(error).__name__}: {error.status_code} {error.message}") from error
