@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from search.backends.base import Hits
 from search.backends.elasticsearch import ElasticsearchBackend
-from search.backends.elasticsearch.client import client
+from search.backends.elasticsearch.client import client, reaching
 
 
 class Refreshed(ElasticsearchBackend):
     def search(self, *args: object, **kwargs: object) -> Hits:
-        client().options(ignore_status=404).indices.refresh(index=self._alias)
+        with reaching():
+            client().options(ignore_status=404).indices.refresh(index=self._alias)
         return super().search(*args, **kwargs)
