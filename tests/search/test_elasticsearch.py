@@ -236,6 +236,23 @@ def test_pages_go_on_beyond_ten_thousand_hits(backend: SearchBackend, bench: Ben
     assert ids(bench.search("same", limit=3, before=gone.place).page) == found[-6:-3]
 
 
+def test_a_page_is_read_as_of_the_moment_its_beginning_was(
+    backend: SearchBackend, bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.say(*["same words"] * 6)
+    everything = ids(bench.search("same").page)
+    first = bench.search("same", limit=3)
+    read = view.View.page
+
+    def overtaken(*arguments: object) -> object:
+        bench.say(*["other things altogether, at some length"] * 5, *["same"] * 3)
+        client().indices.refresh(index=indexes.live())
+        return read(*arguments)
+
+    monkeypatch.setattr(view.View, "page", overtaken)
+    assert ids(bench.search("same", after=first.page[-1].place).page) == everything[3:]
+
+
 def test_a_number_beyond_all_hits_is_the_end(
     backend: SearchBackend, bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:

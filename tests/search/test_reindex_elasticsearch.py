@@ -1,4 +1,4 @@
-"""A reindex on Elasticsearch that is killed with SIGKILL, and the one that goes on after it."""
+"""What a reindex has to get right because it fills an index beside the one in service."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from search.backends.elasticsearch import indexes
 from search.backends.elasticsearch.client import client
 from search.comparison import differences
 from search.documents import of_ids
+from search.reindexing import reindex
 from tests.search.backend_contract import NOON, OURS
 from tests.search.conftest import Stored
 
@@ -94,3 +95,20 @@ def test_a_reindex_that_was_killed_is_gone_on_with(stored: Stored, index: Search
     # What was there was left; the request that the kill cut short may count twice.
     assert written >= 3_000
     assert writes(name) <= MESSAGES + 1_100
+
+
+def test_a_message_that_is_indexed_as_the_new_index_is_made_is_in_that_one_too(
+    stored: Stored, index: SearchBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stored.message("before")
+    reindex(index)
+    begin = indexes.begin
+
+    def overtaken() -> str:
+        index.index(of_ids([stored.message("into the old one").pk]))
+        return begin()
+
+    monkeypatch.setattr(indexes, "begin", overtaken)
+    reindex(index)
+    assert list(differences(index)) == []
+    assert index.count(10**6) == 2
