@@ -13,7 +13,7 @@ from elasticsearch import NotFoundError
 
 from search.backends.base import Hit, Hits, Place, Scope, SearchBackend, SearchUnavailable
 from search.backends.elasticsearch import bulk, indexes
-from search.backends.elasticsearch.client import client, reaching
+from search.backends.elasticsearch.client import client, patient_client, reaching
 from search.backends.elasticsearch.document import from_source
 from search.backends.elasticsearch.view import BEST_FIRST, WORST_FIRST, View, point_in_time
 from search.documents import Document
@@ -56,7 +56,7 @@ class ElasticsearchBackend(SearchBackend):
                     self._remove(id, found)
             # Until then the cluster would take an older version of it for a late one.
             time.sleep(FORGETTING)
-            client().indices.refresh(index=self._alias)
+            patient_client().indices.refresh(index=self._alias)
 
     def search(
         self, query: Query, scope: Scope, limit: int, *, after: Place | None = None, before: Place | None = None
@@ -74,14 +74,14 @@ class ElasticsearchBackend(SearchBackend):
 
     def count(self, through: int) -> int:
         with reaching():
-            client().indices.refresh(index=self._alias)
-            found = client().count(index=self._alias, query={"range": {"id": {"lte": through}}})
+            patient_client().indices.refresh(index=self._alias)
+            found = patient_client().count(index=self._alias, query={"range": {"id": {"lte": through}}})
             return int(found["count"])
 
     def last_id(self) -> int:
         with reaching():
-            client().indices.refresh(index=self._alias)
-            found = client().search(index=self._alias, size=0, aggs={"last": {"max": {"field": "id"}}})
+            patient_client().indices.refresh(index=self._alias)
+            found = patient_client().search(index=self._alias, size=0, aggs={"last": {"max": {"field": "id"}}})
             return int(found["aggregations"]["last"]["value"] or 0)
 
     def documents(self, low: int, high: int) -> dict[int, Document]:
@@ -144,14 +144,14 @@ class ElasticsearchBackend(SearchBackend):
     def _get(self, ids: Sequence[int] | Mapping[int, object] | range) -> dict[int, Any]:
         if not ids:
             return {}
-        answer = client().mget(index=self._alias, ids=[str(id) for id in ids])
+        answer = patient_client().mget(index=self._alias, ids=[str(id) for id in ids])
         if wrong := next((item for item in answer["docs"] if "error" in item), None):
             raise SearchUnavailable(wrong["error"]["type"])
         return {int(item["_id"]): item for item in answer["docs"] if item["found"]}
 
     def _remove(self, id: int, held: dict[str, Any]) -> None:
         # Only if nobody has written it meanwhile (409).
-        client().options(ignore_status=[404, 409]).delete(
+        patient_client().options(ignore_status=[404, 409]).delete(
             index=self._alias, id=str(id), if_seq_no=held["_seq_no"], if_primary_term=held["_primary_term"]
         )
 

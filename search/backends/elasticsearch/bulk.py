@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from elasticsearch import ApiError
 
 from search.backends.base import SearchUnavailable
-from search.backends.elasticsearch.client import client
+from search.backends.elasticsearch.client import patient_client
 from search.backends.elasticsearch.document import to_source
 from search.documents import Document
 
@@ -20,8 +20,6 @@ logger = logging.getLogger(__name__)
 #: Of one request. The cluster takes up to 100 MB.
 CHUNK_BYTES = 5_000_000
 CHUNK_OPERATIONS = 2_000
-#: Seconds that a request may take: a cluster that is busy merging is slow and not away.
-TIMEOUT = 30.0
 #: Seconds before each new try of what the cluster was too busy for.
 BACKOFF = (0.1, 0.5, 2.0)
 
@@ -82,7 +80,7 @@ def _send(operations: list[Operation]) -> list[Operation]:
     lines = [line for operation in operations for line in (operation.action, operation.source)]
     try:
         # It takes lines that are JSON already, though its types do not say so.
-        answer = client(TIMEOUT).bulk(operations=lines, filter_path=ANSWERED)  # type: ignore[arg-type]
+        answer = patient_client().bulk(operations=lines, filter_path=ANSWERED)  # type: ignore[arg-type]
     except ApiError as error:
         if _is_passing(error.status_code):
             return operations

@@ -12,11 +12,20 @@ from elasticsearch import ApiError, Elasticsearch, NotFoundError, TransportError
 
 from search.backends.base import SearchUnavailable
 
+#: Seconds that indexing waits for an answer: a cluster that is busy merging is slow and not away. Less than the lease
+#: of search.outbox: a cluster that hangs holds up one worker, and not another one with each lease.
+PATIENCE = 8.0
 
-def client(timeout: float | None = None) -> Elasticsearch:
-    """This process's client; `timeout` is in seconds, for connecting as for each answer."""
+
+def client() -> Elasticsearch:
+    """For searches: a client that waits ELASTICSEARCH_TIMEOUT, for a connection as for an answer."""
     # Connections must not cross a fork.
-    return _client(settings.ELASTICSEARCH_URL, timeout or settings.ELASTICSEARCH_TIMEOUT, os.getpid())
+    return _client(settings.ELASTICSEARCH_URL, settings.ELASTICSEARCH_TIMEOUT, os.getpid())
+
+
+def patient_client() -> Elasticsearch:
+    """For indexing: it waits PATIENCE."""
+    return _client(settings.ELASTICSEARCH_URL, PATIENCE, os.getpid())
 
 
 @cache

@@ -17,7 +17,7 @@ from django.conf import settings
 from elasticsearch import BadRequestError
 
 from search.backends.base import SearchUnavailable
-from search.backends.elasticsearch.client import client
+from search.backends.elasticsearch.client import client, patient_client
 from search.backends.elasticsearch.document import SCHEMA_VERSION, mapping
 from search.text import TERM_LENGTH
 
@@ -79,7 +79,7 @@ def begin() -> str:
         name = f"{live()}-{max(numbers, default=0) + 1:06}"
         try:
             # With its alias from the start: whoever writes from now on writes to it too.
-            client().indices.create(
+            patient_client().indices.create(
                 index=name, mappings=mapping(), settings=ALWAYS | WHILE_BUILT, aliases={building(): {}}
             )
         except BadRequestError as error:
@@ -92,19 +92,19 @@ def finish() -> None:
     indexes = look()
     if not indexes.building:
         raise SearchUnavailable("another reindex has finished the index meanwhile")
-    client().indices.put_settings(index=indexes.building, settings=IN_SERVICE)
-    client().indices.refresh(index=indexes.building)
+    patient_client().indices.put_settings(index=indexes.building, settings=IN_SERVICE)
+    patient_client().indices.refresh(index=indexes.building)
     actions: list[dict[str, Any]] = [
         {"remove": {"index": indexes.building, "alias": building(), "must_exist": True}},
         {"add": {"index": indexes.building, "alias": live()}},
     ]
     if indexes.live:
         actions.append({"remove": {"index": indexes.live, "alias": live(), "must_exist": True}})
-    client().indices.update_aliases(actions=actions)
+    patient_client().indices.update_aliases(actions=actions)
 
 
 def drop_old() -> list[str]:
     old = look().old
     for name in old:
-        client().indices.delete(index=name)
+        patient_client().indices.delete(index=name)
     return old
