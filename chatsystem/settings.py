@@ -152,7 +152,18 @@ WRITE_LOG_COUNTS = ["chats.counts.CHATS_COUNT", "messages_app.counts.MESSAGES_CO
 
 # Search ---------------------------------------------------------------------------------------------------------------
 
-SEARCH_BACKEND = "search.backends.fts5.Fts5Backend"
+#: The cluster's address, or several with commas between; empty searches in the embedded index.
+ELASTICSEARCH_URL = env.str("ELASTICSEARCH_URL", "")
+#: What the names of its indexes and aliases begin with.
+ELASTICSEARCH_INDEX_PREFIX = env.str("ELASTICSEARCH_INDEX_PREFIX", "chatsystem-messages")
+#: Seconds until an answer of the cluster counts as lost.
+ELASTICSEARCH_TIMEOUT = env.float("ELASTICSEARCH_TIMEOUT", 5.0, validate=validate.Range(min=0.1))
+#: Searches that one web process has under way at most; one beyond is answered 503.
+ELASTICSEARCH_SEARCHES = env.int("ELASTICSEARCH_SEARCHES", 4, validate=validate.Range(min=1))
+
+SEARCH_BACKEND = (
+    "search.backends.elasticsearch.ElasticsearchBackend" if ELASTICSEARCH_URL else "search.backends.fts5.Fts5Backend"
+)
 SEARCH_INDEX_PATH = env.path("SEARCH_INDEX_PATH", DATA_DIR.search_index)
 
 # Celery ---------------------------------------------------------------------------------------------------------------
@@ -220,5 +231,7 @@ LOGGING = {
         # Two lines for each hint would bury the others.
         "celery.app.trace": {"level": "WARNING"},
         "celery.worker.strategy": {"level": "WARNING"},
+        # A line for each request to the cluster.
+        "elastic_transport": {"level": "WARNING"},
     },
 }

@@ -5,8 +5,11 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from django.core.cache import cache
+from django.db.models import Count, Min
+from django.utils import timezone
 
 from search.backends import get_backend
 from search.backends.base import SearchUnavailable
@@ -25,6 +28,24 @@ LEASE = "search:indexer"
 LEASE_SECONDS = 10
 #: Seconds for which nobody tries again after the index was found away.
 PAUSE_SECONDS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Lag:
+    """How far the index is behind the database."""
+
+    entries: int
+    #: Age of the oldest entry.
+    seconds: float
+
+    def __str__(self) -> str:
+        return f"{self.entries:,} outbox entries wait for the index, the oldest for {self.seconds:.1f} s"
+
+
+def lag() -> Lag:
+    found = OutboxEntry.objects.aggregate(entries=Count("pk"), oldest=Min("created_at"))
+    waited = (timezone.now() - found["oldest"]).total_seconds() if found["oldest"] else 0.0
+    return Lag(found["entries"], max(waited, 0.0))
 
 
 def index(seconds: float = float("inf")) -> bool:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from messages_app.models import Message
 from search.backends.base import SearchBackend
 from search.comparison import last_message_id, strides
-from search.documents import of_range
+from search.documents import Document, of_range
 
 #: Seconds that the count is given to become right: a message below the last one may have been committed after it.
 PATIENCE = 10.0
@@ -33,13 +33,17 @@ def reindex(backend: SearchBackend, progress: Callable[[int], object] = int) -> 
     It may be stopped and run again at any time. Versions keep it from undoing what the outbox does meanwhile.
     Raises Incomplete, with the old index left in service where the backend has one.
     """
-    last = last_message_id()
     removed = 0
     with backend.rebuild() as target:
+        # Read once the target takes what the outbox writes: everything later reaches it from there.
+        last = last_message_id()
         for low, high in strides(1, max(last, target.last_id())):
-            removed += _remove_strangers(target, low, high)
+            # The index is read before the database. What the outbox has put into it was committed before that, so the
+            # later reading finds it, at that version or a newer one.
+            indexed = target.documents(low, high)
             documents = of_range(low, high)
-            target.index(documents)
+            removed += _remove_strangers(target, indexed, documents)
+            target.index([each for each in documents if target.rebuilds_in_place or indexed.get(each.id) != each])
             progress(len(documents))
         messages, held = _settled_counts(target, last)
         if messages != held:
@@ -47,14 +51,9 @@ def reindex(backend: SearchBackend, progress: Callable[[int], object] = int) -> 
     return Outcome(messages, removed)
 
 
-def _remove_strangers(target: SearchBackend, low: int, high: int) -> int:
-    """Removes the documents that are of no message, or newer than theirs: left by a database that was put back.
-
-    The index is read before the database. What the outbox has put into the index was committed before that, so the
-    later reading finds it, at that version or a newer one.
-    """
-    indexed = target.documents(low, high)
-    versions = {document.id: document.version for document in of_range(low, high)}
+def _remove_strangers(target: SearchBackend, indexed: dict[int, Document], stored: list[Document]) -> int:
+    """Removes the documents that are of no message, or newer than theirs: left by a database that was put back."""
+    versions = {document.id: document.version for document in stored}
     strangers = {id: document.version for id, document in indexed.items() if document.version > versions.get(id, -1)}
     if strangers:
         target.remove(strangers)

@@ -135,7 +135,7 @@ def parse(text: str) -> Query:
     """The words of a query. Of more than QUERY_WORDS different ones the longest are taken: they tell most."""
     prefixes: dict[str, None] = {}
     phrases: dict[tuple[str, ...], None] = {}
-    for cjk, group in groupby(_with_gaps(words(text)), key=lambda word: word.cjk if word else None):
+    for cjk, group in groupby(words_and_gaps(text), key=lambda word: word.cjk if word else None):
         if cjk:
             phrases[tuple(word.term for word in group if word)[:QUERY_WORDS]] = None
         elif cjk is not None:
@@ -145,13 +145,14 @@ def parse(text: str) -> Query:
 
 
 def terms(text: str) -> list[str | None]:
-    """The terms to index, with None where two CJK runs are parted, so that no phrase matches across."""
-    return [word.term if word else None for word in _with_gaps(words(text))]
+    """The terms to index, with None for each gap."""
+    return [word.term if word else None for word in words_and_gaps(text)]
 
 
-def _with_gaps(found: Iterator[Word]) -> Iterator[Word | None]:
+def words_and_gaps(text: str) -> Iterator[Word | None]:
+    """The words of a text, with None where two CJK runs are parted, so that no phrase matches across."""
     last: Word | None = None
-    for word in found:
+    for word in words(text):
         if last and last.cjk and word.cjk and word.start not in (last.start, last.end):
             yield None
         yield word
@@ -170,7 +171,7 @@ def highlight(text: str, query: Query) -> str:
 
 
 def _matches(text: str, query: Query) -> list[tuple[int, int]]:
-    found: list[Word | None] = list(_with_gaps(words(text)))
+    found: list[Word | None] = list(words_and_gaps(text))
     matches = [
         (word.start, word.end) for word in found if word and not word.cjk and word.term.startswith(query.prefixes)
     ]

@@ -19,6 +19,9 @@ os.environ["DATA_DIR"] = folder.name
 for name in ("DATABASE_URL", "REDIS_URL", "CACHE_URL", "CELERY_BROKER_URL", "ADMIN_API_KEY", "HTTPS_ONLY"):
     os.environ.pop(name, None)
 
+#: An Elasticsearch for the tests that need one, in place of the node that they start.
+elasticsearch_url = os.environ.pop("ELASTICSEARCH_URL", None)
+
 #: The tests' database server; None on SQLite. Its conftest fixture starts it.
 server: DatabaseServer | None = None
 #: Why there is none though one was asked for.

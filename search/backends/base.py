@@ -48,6 +48,10 @@ class Hits:
 class SearchBackend(ABC):
     """An index of documents. Every method may raise SearchUnavailable."""
 
+    #: Whether a rebuild fills the index in service. Then it writes every document anew, as whatever made it necessary
+    #: may be what cannot be seen by comparing them.
+    rebuilds_in_place = True
+
     @abstractmethod
     def index(self, documents: Sequence[Document]) -> None:
         """Has each document replace that of its id, unless the index holds a newer version. On return it is durable."""
@@ -89,3 +93,7 @@ class SearchBackend(ABC):
         By default this is the one in service, filled in place.
         """
         yield self
+
+    def drop_old(self) -> list[str]:
+        """Deletes the indexes that rebuilds have taken out of service; returns their names."""
+        return []

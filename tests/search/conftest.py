@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 from pytest_django import Settings
@@ -12,14 +15,64 @@ from chatsystem.writelog.arrival import to_datetime
 from messages_app.models import Message
 from search.backends import get_backend
 from search.backends.base import SearchBackend, SearchUnavailable
+from search.backends.elasticsearch import indexes
+from search.backends.elasticsearch.client import client
+from tests.environment import elasticsearch_url
 from tests.search.backend_contract import NOON, OURS, THEIRS
+from tests.services.elasticsearch import Missing, Node
+
+
+@pytest.fixture(scope="session")
+def node() -> Iterator[Node]:
+    """An Elasticsearch node of the tests' own, for whoever kills it."""
+    try:
+        node = Node()
+    except Missing as missing:
+        if os.environ.get("CI"):
+            raise
+        pytest.skip(f"no Elasticsearch: {missing}")
+    yield node
+    node.stop()
+
+
+@pytest.fixture
+def cluster(request: pytest.FixtureRequest) -> str:
+    """The address of an Elasticsearch."""
+    return elasticsearch_url or request.getfixturevalue("node").url
+
+
+def use_elasticsearch(settings: Settings, url: str) -> SearchBackend:
+    """Has search use a cluster, in indexes of this test's own."""
+    settings.ELASTICSEARCH_URL = url
+    settings.ELASTICSEARCH_INDEX_PREFIX = f"test-{uuid4().hex}"
+    settings.SEARCH_BACKEND = "tests.search.refreshed.Refreshed"
+    return get_backend()
 
 
 @pytest.fixture(autouse=True)
-def index(settings: Settings, tmp_path: Path) -> SearchBackend:
-    """The index in service, empty."""
+def index(request: pytest.FixtureRequest, settings: Settings, tmp_path: Path) -> Iterator[SearchBackend]:
+    """The index in service, empty: on FTS5, unless a module asks for other engines (ON_BOTH)."""
     settings.SEARCH_INDEX_PATH = tmp_path / "search.sqlite3"
-    return get_backend()
+    if getattr(request, "param", "fts5") == "fts5":
+        yield get_backend()
+    else:
+        yield use_elasticsearch(settings, request.getfixturevalue("cluster"))
+        remove_indexes()
+
+
+ON_BOTH = pytest.mark.parametrize("index", ["fts5", "elasticsearch"], indirect=True)
+
+
+def lose_index(settings: Settings) -> None:
+    if settings.ELASTICSEARCH_URL:
+        remove_indexes()
+    else:
+        settings.SEARCH_INDEX_PATH.unlink()
+
+
+def remove_indexes() -> None:
+    for name in indexes.look().names:
+        client().indices.delete(index=name)
 
 
 class Stored:

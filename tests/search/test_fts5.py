@@ -11,6 +11,8 @@ from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
 import pytest
+from pytest_django import Settings
+from rest_framework.test import APIClient
 
 from search.backends import fts5
 from search.backends.base import Scope, SearchUnavailable
@@ -205,3 +207,11 @@ def test_many_processes_make_the_index_at_once(tmp_path: Path) -> None:
             worker.join()
         assert [worker.exitcode for worker in workers] == [0] * 8
         assert Bench(Fts5Backend(path)).search("hello").count == 8
+
+
+def test_a_broken_file_is_answered_with_503(api: APIClient, settings: Settings) -> None:
+    settings.SEARCH_INDEX_PATH.write_bytes(b"no database at all" * 1000)
+    response = api.get("/search/hello")
+    assert response.status_code == 503
+    assert response["Retry-After"]
+    assert str(settings.SEARCH_INDEX_PATH) not in response.content.decode()

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+from datetime import timedelta
 
 import pytest
 from django.core.cache import cache
 from django.db import connection, transaction
 from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
 from kombu.exceptions import OperationalError
 from pytest_django import Settings
 
@@ -20,9 +22,9 @@ from search.models import OutboxEntry
 from search.reindexing import reindex
 from tests.bench import Tenant, in_threads
 from tests.search.backend_contract import THEIRS
-from tests.search.conftest import Away, Stored
+from tests.search.conftest import ON_BOTH, Away, Stored, lose_index
 
-pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("state")]
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("state"), ON_BOTH]
 
 
 @pytest.fixture
@@ -117,6 +119,20 @@ def test_the_outbox_drains_when_the_index_is_back(stored: Stored, hints: list[st
     assert list(differences(index)) == []
 
 
+def test_the_lag_is_what_waits_and_for_how_long(stored: Stored, hints: list[str]) -> None:
+    assert outbox.lag() == outbox.Lag(0, 0.0)
+    tell(stored.message("old"))
+    tell(stored.message("new"))
+    OutboxEntry.objects.filter(pk=OutboxEntry.objects.order_by("pk")[0].pk).update(
+        created_at=timezone.now() - timedelta(minutes=5)
+    )
+    lag = outbox.lag()
+    assert lag.entries == 2
+    assert 300 <= lag.seconds < 310
+    outbox.index()
+    assert outbox.lag() == outbox.Lag(0, 0.0)
+
+
 def test_an_entry_outlives_an_indexer_that_dies(stored: Stored, hints: list[str], index: SearchBackend) -> None:
     tell(stored.message("hello"))
 
@@ -137,7 +153,7 @@ def test_an_index_that_was_lost_is_filled_with_the_next_message(
 ) -> None:
     tell(stored.message("old"))
     outbox.index()
-    settings.SEARCH_INDEX_PATH.unlink()
+    lose_index(settings)
     tell(stored.message("new"))
     outbox.index()
     assert list(differences(index)) == []
@@ -197,6 +213,7 @@ def test_without_a_cache_everybody_indexes(
 
 
 def test_many_indexers_at_once_do_no_harm(stored: Stored, hints: list[str], index: SearchBackend) -> None:
+    reindex(index)
     messages = [stored.message(f"hello {number}") for number in range(200)]
     for number, message in enumerate(messages):
         tell(message)

