@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
@@ -17,9 +16,11 @@ from search.backends import get_backend
 from search.backends.base import SearchBackend, SearchUnavailable
 from search.backends.elasticsearch import indexes
 from search.backends.elasticsearch.client import client
+from tests.bench import skip_or_fail
 from tests.environment import elasticsearch_url
 from tests.search.backend_contract import NOON, OURS, THEIRS
-from tests.services.elasticsearch import Missing, Node
+from tests.services.elasticsearch import Node
+from tests.services.packages import Missing
 
 
 @pytest.fixture(scope="session")
@@ -28,9 +29,7 @@ def node() -> Iterator[Node]:
     try:
         node = Node()
     except Missing as missing:
-        if os.environ.get("CI"):
-            raise
-        pytest.skip(f"no Elasticsearch: {missing}")
+        skip_or_fail(missing)
     yield node
     node.stop()
 

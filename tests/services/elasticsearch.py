@@ -24,6 +24,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from chatsystem.embedded.tied import end_with_parent
+from tests.services.packages import Missing
 
 HERE = Path(__file__).resolve().parent
 VERSION = "9.1.0"
@@ -45,10 +46,6 @@ appender.console.layout.pattern = [%d{HH:mm:ss.SSS}] %-5p %c{1.}: %m%n
 rootLogger.level = warn
 rootLogger.appenderRef.console.ref = console
 """
-
-
-class Missing(Exception):
-    """This machine cannot run the service; the text says why."""
 
 
 class Node:
