@@ -16,9 +16,10 @@ import os
 import random
 import re
 import sys
+import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
@@ -101,21 +102,15 @@ class Replay:
         for chat in chats:
             chat.number = client.call("POST", f"{self.path}/chats", {"title": chat.title})["number"]
         # Longest first, so that no client is left alone with a long one at the end.
-        waiting = sorted(chats, key=lambda chat: len(chat.bodies))
+        longest_first = sorted(chats, key=lambda chat: len(chat.bodies), reverse=True)
         total = sum(len(chat.bodies) for chat in chats)
         with tqdm(total=total, desc="post", unit=" messages", smoothing=0.05) as bar:
 
-            def work(_: int) -> None:
-                client = Client(self.base)
-                while True:
-                    try:
-                        chat = waiting.pop()
-                    except IndexError:
-                        return
-                    for posted in self._post_chat(client, chat):
-                        bar.update(posted)
+            def post(client: Client, chat: Chat) -> None:
+                for posted in self._post_chat(client, chat):
+                    bar.update(posted)
 
-            self._side_by_side(work)
+            self._side_by_side(longest_first, post)
 
     def _post_chat(self, client: Client, chat: Chat) -> Iterator[int]:
         path = f"{self.path}/chats/{chat.number}/messages"
@@ -143,25 +138,18 @@ class Replay:
 
     def read_back(self, chats: list[Chat]) -> int:
         """Reads every message of every chat; returns how many differ from the log."""
-        waiting = list(chats)
         differences: list[int] = []
         with tqdm(total=sum(len(chat.bodies) for chat in chats), desc="read", unit=" messages") as bar:
 
-            def work(_: int) -> None:
-                client = Client(self.base)
-                while True:
-                    try:
-                        chat = waiting.pop()
-                    except IndexError:
-                        return
-                    found = list(self._pages(client, f"{self.path}/chats/{chat.number}/messages"))
-                    expected = list(enumerate(chat.bodies, start=1))
-                    got = [(message["number"], message["body"]) for message in found]
-                    wrong = sum(a != b for a, b in zip(got, expected, strict=False)) + abs(len(got) - len(expected))
-                    differences.append(wrong)
-                    bar.update(len(found))
+            def compare(client: Client, chat: Chat) -> None:
+                found = list(self._pages(client, f"{self.path}/chats/{chat.number}/messages"))
+                expected = list(enumerate(chat.bodies, start=1))
+                got = [(message["number"], message["body"]) for message in found]
+                wrong = sum(a != b for a, b in zip(got, expected, strict=False)) + abs(len(got) - len(expected))
+                differences.append(wrong)
+                bar.update(len(found))
 
-            self._side_by_side(work)
+            self._side_by_side(chats, compare)
         return sum(differences)
 
     def _pages(self, client: Client, path: str) -> Iterator[dict]:
@@ -200,10 +188,18 @@ class Replay:
                 return False
             time.sleep(0.5)
 
-    def _side_by_side(self, work: Any) -> None:
+    def _side_by_side(self, chats: list[Chat], work: Callable[[Client, Chat], None]) -> None:
+        """Begins `work` on the chats in this order, in as many threads as there are clients, each with its own."""
+        own = threading.local()
+
+        def with_client(chat: Chat) -> None:
+            if not hasattr(own, "client"):
+                own.client = Client(self.base)
+            work(own.client, chat)
+
         with ThreadPoolExecutor(self.clients) as pool:
-            for future in [pool.submit(work, client) for client in range(self.clients)]:
-                future.result()
+            for done in [pool.submit(with_client, chat) for chat in chats]:
+                done.result()
 
 
 def main() -> int:
