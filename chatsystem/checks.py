@@ -1,20 +1,12 @@
-"""System checks: what is wrong with the settings, and what to type. Documented in docs/operations.md.
-
-`manage.py check` needs no running service. Those that ask one run where Django asks databases: with
-`manage.py check --database default`, and at the beginning of `migrate`.
-"""
+"""System checks of the settings: what is wrong, and what to type. Documented in docs/operations.md."""
 
 from __future__ import annotations
-
-from urllib.parse import urlsplit
 
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, Tags, Warning, register
 
 from chatsystem.database import MYSQL, SQLITE
-from chatsystem.writelog import log
 
-REDIS_SCHEMES = {"redis", "rediss", "unix"}
 MIN_SECRET_KEY = 50
 
 
@@ -57,44 +49,4 @@ def database_is_known(**kwargs: object) -> list[CheckMessage]:
             "leave it away for SQLite in DATA_DIR.",
             id="chatsystem.E002",
         )
-    ]
-
-
-@register
-def redis_url_is_one(**kwargs: object) -> list[CheckMessage]:
-    # Not the URL itself: it may hold a password.
-    url = urlsplit(settings.REDIS_URL)
-    if url.scheme in REDIS_SCHEMES and (url.path if url.scheme == "unix" else url.hostname):
-        return []
-    return [
-        Error(
-            "REDIS_URL is not the address of a Redis.",
-            hint="Set REDIS_URL=redis://host:6379/0, rediss://host:6379/0 (TLS) or unix:///path/to/socket?db=0.",
-            id="chatsystem.E003",
-        )
-    ]
-
-
-@register(Tags.database)
-def state_redis_keeps_what_it_acknowledges(databases: object = None, **kwargs: object) -> list[CheckMessage]:
-    if not databases:
-        return []
-    try:
-        hazards = log.hazards()
-    except log.LogUnavailable:
-        # No error: the database can be migrated while Redis is still to start.
-        return [
-            Warning(
-                "The state Redis does not answer.",
-                hint="Start it, or correct REDIS_URL.",
-                id="chatsystem.W002",
-            )
-        ]
-    return [
-        Error(
-            f"The state Redis can lose what it acknowledged: {hazard}.",
-            hint="In its configuration: appendonly yes, appendfsync always, maxmemory-policy noeviction.",
-            id="chatsystem.E004",
-        )
-        for hazard in hazards
     ]

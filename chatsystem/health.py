@@ -33,6 +33,8 @@ def ready(request: Request) -> JsonResponse:
     accepting = states["state"] == "ok"
     if accepting and (hazards := log.hazards()):
         states["state"] = f"can lose what it acknowledged: {'; '.join(hazards)}"
+    if accepting and (halted := log.halted()):
+        states["database"] = f"older than it was: {len(halted)} partitions are halted"
     degraded = any(state != "ok" for state in states.values())
     status = "unavailable" if not accepting else "degraded" if degraded else "ok"
     response = JsonResponse({"status": status, "dependencies": states}, status=200 if accepting else 503)

@@ -57,6 +57,7 @@ INSTALLED_APPS = [
     "django.contrib.staticfiles",
     "rest_framework",
     "drf_standardized_errors",
+    "chatsystem",
     "chatsystem.writelog",
     "chatsystem.backoffice",
     "applications",
@@ -131,6 +132,8 @@ def for_kombu(url: str) -> str:
 REDIS_URL = env.str("REDIS_URL", "") or f"unix://{_socket}?db=0"
 #: Seconds until an answer of the state Redis counts as lost.
 REDIS_TIMEOUT = env.float("REDIS_TIMEOUT", 5.0, validate=validate.Range(min=0.1))
+#: Replicas of it that must have a write before it is acknowledged: those that may take its place.
+REDIS_REPLICAS = env.int("REDIS_REPLICAS", 0, validate=validate.Range(min=0))
 
 CACHES = {
     "default": {

@@ -52,6 +52,14 @@ class RealRedis:
         self.start()
 
 
+def forget_redis() -> None:
+    """Lets the write log connect anew: to what settings.REDIS_URL names now."""
+    from chatsystem.writelog import log
+
+    log.client.cache_clear()
+    log._script.cache_clear()
+
+
 def in_threads(work: Callable[[int], None], clients: Iterable[int]) -> None:
     """Runs `work` for each client in a thread of its own, all begun together; raises what any of them raised."""
     clients = list(clients)

@@ -10,7 +10,7 @@ class WriteLogConfig(AppConfig):
     verbose_name = "Write log"
 
     def ready(self) -> None:
-        from chatsystem import checks, database_checks  # noqa: F401  (registers the system checks)
+        from chatsystem.writelog import checks  # noqa: F401  (registers them)
 
         post_migrate.connect(add_partitions, sender=self)
 

@@ -9,6 +9,9 @@ key                        | type   | written by   | presence means             
 `{p}:numbers`              | hash   | append, seed | parent path → last number given to a child,   | withdraw
                            |        |              | and the run_id that may trust it (the fence)  |
 `{p}:pending`              | hash   | append       | path → newest acknowledged text, for reads    | remove, withdraw
+                           |        | halt         | `behind`: the database is older than `stored` | resume, accept
+`{p}:stored`               | string | remove       | arrival of the newest event that a database   | accept lowers it
+                           |        |              | has committed                                 |
 `{p}:receipt:<scope>:<id>` | string | append       | this request was answered, and with what      | its time to live
 `{p}:hinted`               | string | append       | a drain was asked for and has not begun       | drain; 2 s
 `{p}:seeding:<token>`      | string | seed         | someone seeds this application's counters     | seed; its lease
@@ -26,6 +29,9 @@ from dataclasses import dataclass
 
 #: How many partitions there are. Part of the stored state: never changed under a log that holds events.
 PARTITIONS = 64
+
+#: Field of the pending view, where every read and every write comes by. No path: those begin with a token.
+BEHIND = "behind"
 
 HEARTBEAT = "heartbeat"
 PROBE = "probe"
@@ -60,6 +66,10 @@ class Keys:
     @property
     def pending(self) -> str:
         return self._key("pending")
+
+    @property
+    def stored(self) -> str:
+        return self._key("stored")
 
     @property
     def hinted(self) -> str:

@@ -20,7 +20,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from chatsystem.writelog.events import Event
-from chatsystem.writelog.keys import HEARTBEAT, PARTITIONS, PROBE, Keys, partition_of
+from chatsystem.writelog.keys import BEHIND, HEARTBEAT, PARTITIONS, PROBE, Keys, partition_of
 
 LUA = Path(__file__).parent / "lua"
 
@@ -37,6 +37,10 @@ class LogUnavailable(Exception):
 
 class LogFull(LogUnavailable):
     """The partition holds as many undrained events as it may."""
+
+
+class DatabaseBehind(LogUnavailable):
+    """The database lost what it had stored. Nothing is accepted or read until it is looked at: see behind.py."""
 
 
 class WorkersSilent(Exception):
@@ -161,15 +165,33 @@ def append(token: str, write: Write, request_id: RequestId) -> Answer:
     for delay in (*RETRY_DELAYS, None):
         try:
             with _available():
-                status, *rest = _script("append")(keys=call_keys, args=arguments)
+                status, *rest = _append(call_keys, arguments)
             break
         except LogUnavailable:
             if delay is None:
                 raise
             time.sleep(delay)
+    if status == "behind":
+        raise DatabaseBehind
     if not rest:
         return Answer(status)
     return Answer(status, int(rest[0]), rest[1], hint=rest[2:] == ["1"])
+
+
+def _append(keys: list[str], arguments: list[Any]) -> list[str]:
+    """Raises `redis.TimeoutError` when too few replicas have the write: then it is asked for again."""
+    if not settings.REDIS_REPLICAS:
+        return _script("append")(keys=keys, args=arguments)
+    # On one connection, since WAIT is documented to wait for what its own connection has written. For a receipt that was
+    # there before, that is the EXPIRE: where it has arrived, so has the receipt.
+    with client().pipeline(transaction=False) as pipeline:
+        _script("append")(keys=keys, args=arguments, client=pipeline)
+        pipeline.expire(keys[-1], arguments[5])
+        pipeline.wait(settings.REDIS_REPLICAS, int(settings.REDIS_TIMEOUT * 1000) // 2)
+        answer, _, replicas = pipeline.execute()
+    if answer[0] in ("ok", "again") and replicas < settings.REDIS_REPLICAS:
+        raise redis.TimeoutError(f"{replicas} of {settings.REDIS_REPLICAS} replicas have the write")
+    return answer
 
 
 def seed(token: str, parent: str, last_number: int, drained_through: int) -> None:
@@ -209,7 +231,52 @@ def remove(partition: int, through: int, events: Sequence[Event]) -> None:
     for event in events:
         arguments += [event.path, event.arrival]
     with _available():
-        _script("remove")(keys=[keys.log, keys.pending], args=arguments)
+        _script("remove")(keys=[keys.log, keys.pending, keys.stored], args=arguments)
+
+
+def stored_through(partition: int) -> int:
+    """Arrival of the newest event that a database has committed, as far as this Redis knows."""
+    with _available():
+        return int(client().get(Keys(partition).stored) or 0)
+
+
+def all_stored_through() -> dict[int, int]:
+    """Of each partition: see `stored_through`."""
+    with _available():
+        values = _of_all("get", "stored")
+    return {partition: int(value or 0) for partition, value in enumerate(values)}
+
+
+def halt(partition: int) -> None:
+    """From here on nothing of the partition is accepted, and nothing read."""
+    with _available():
+        client().hset(Keys(partition).pending, BEHIND, "1")
+
+
+def resume(partition: int) -> None:
+    with _available():
+        client().hdel(Keys(partition).pending, BEHIND)
+
+
+def halted() -> list[int]:
+    """The partitions whose database is behind."""
+    with _available():
+        return [partition for partition, halted in enumerate(_of_all("hexists", "pending", BEHIND)) if halted]
+
+
+def accept(partition: int, drained_through: int) -> None:
+    """Takes the database as it is for what has been stored. The caller holds the partition's row lock."""
+    keys = Keys(partition)
+    with _available():
+        _script("accept")(keys=[keys.numbers, keys.pending, keys.stored], args=[drained_through])
+
+
+def _of_all(command: str, key: str, *arguments: Any) -> list[Any]:
+    """One command's answers, asked of the same key of every partition."""
+    pipeline = client().pipeline(transaction=False)
+    for partition in range(PARTITIONS):
+        getattr(pipeline, command)(getattr(Keys(partition), key), *arguments)
+    return pipeline.execute()
 
 
 def begin_drain(partition: int) -> None:
@@ -221,10 +288,7 @@ def begin_drain(partition: int) -> None:
 def lengths() -> dict[int, int]:
     """How many events each partition holds, without the empty ones."""
     with _available():
-        pipeline = client().pipeline(transaction=False)
-        for partition in range(PARTITIONS):
-            pipeline.xlen(Keys(partition).log)
-        return {partition: length for partition, length in enumerate(pipeline.execute()) if length}
+        return {partition: length for partition, length in enumerate(_of_all("xlen", "log")) if length}
 
 
 def length(partition: int) -> int:
@@ -235,7 +299,10 @@ def length(partition: int) -> int:
 def pending(token: str, path: str) -> Pending | None:
     """What is acknowledged of one entity and perhaps not yet stored."""
     with _available():
-        return Pending.parse(client().hget(Keys(partition_of(token)).pending, path))
+        value, behind = client().hmget(Keys(partition_of(token)).pending, path, BEHIND)
+    if behind:
+        raise DatabaseBehind
+    return Pending.parse(value)
 
 
 def withdraw(partition: int, path: str, arrival: int, verb: str, instead: Pending | None) -> None:
@@ -256,6 +323,8 @@ def pending_children(
         last, values = _script("page")(
             keys=[keys.numbers, keys.pending], args=[parent, low, high, limit, "1" if from_low else "0"]
         )
+    if last == "behind":
+        raise DatabaseBehind
     return (None if last is None else int(last)), [Pending.parse(value) for value in values]
 
 
@@ -263,10 +332,8 @@ def horizon() -> int:
     """An arrival before which every event, of all partitions, is stored: older rows are complete and in order."""
     with _available():
         seconds, microseconds = client().time()
-        pipeline = client().pipeline(transaction=False)
-        for partition in range(PARTITIONS):
-            pipeline.xrange(Keys(partition).log, count=1)
-        oldest = [int(entries[0][0].partition("-")[0]) for entries in pipeline.execute() if entries]
+        firsts = [entries[0] for entries in _of_all("xrange", "log", "-", "+", 1) if entries]
+    oldest = [int(key.partition("-")[0]) for key, _ in firsts]
     return min([seconds * 1_000_000 + microseconds, *oldest])
 
 

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 from django.db import transaction
 
+from chatsystem.writelog import behind
 from chatsystem.writelog.models import Partition
 
 
@@ -17,7 +18,12 @@ def locked(partition: int, *, skip: bool = False) -> Iterator[Partition | None]:
     With `skip`, yields None at once when somebody else holds it. On SQLite, which has no row locks, the transaction
     itself (BEGIN IMMEDIATE) is the lock.
 
+    Raises `DatabaseBehind` when the row is older than what is known to be stored: nothing is done on such a database.
+
     Durable, so it refuses to run inside another transaction: an event would leave the log before that one commits.
     """
     with transaction.atomic(durable=True):
-        yield Partition.objects.select_for_update(skip_locked=skip).filter(pk=partition).first()
+        row = Partition.objects.select_for_update(skip_locked=skip).filter(pk=partition).first()
+        if row is not None:
+            behind.refuse(row)
+        yield row

@@ -8,7 +8,7 @@ from contextlib import suppress
 from celery import shared_task
 from celery.signals import worker_ready
 
-from chatsystem.writelog import log
+from chatsystem.writelog import behind, log
 from chatsystem.writelog.counts import reconcile_due
 from chatsystem.writelog.drain import drain
 
@@ -20,9 +20,11 @@ TURN = 1.0
 
 @shared_task(name="writelog.drain")
 def drain_partition(partition: int) -> None:
-    # Nothing drained means that another drain holds the partition: it goes on until the log is empty.
-    if drain(partition, TURN, skip=True) and log.length(partition):
-        drain_partition.delay(partition)
+    # A halted partition is told by the sweep, over and over.
+    with suppress(log.DatabaseBehind):
+        # Nothing drained means that another drain holds the partition: it goes on until the log is empty.
+        if drain(partition, TURN, skip=True) and log.length(partition):
+            drain_partition.delay(partition)
 
 
 @worker_ready.connect
@@ -36,8 +38,9 @@ def show_up(**kwargs: object) -> None:
 
 @shared_task(name="writelog.sweep")
 def sweep() -> None:
-    """Drains what a lost hint left behind."""
+    """Drains what a lost hint left behind, and sees whether the database is still the one that it was."""
     log.beat_heart()
+    behind.halt_or_resume()
     for partition in log.lengths():
         drain_partition.delay(partition)
 

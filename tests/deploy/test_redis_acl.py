@@ -19,7 +19,7 @@ from chatsystem.embedded import redis_server
 from chatsystem.writelog import log
 from chatsystem.writelog.keys import partition_of
 from messages_app.models import Message
-from tests.bench import Tenant, drain_all
+from tests.bench import Tenant, drain_all, forget_redis
 from tests.embedded.product import eventually, free_port
 
 DEPLOY = Path(__file__).resolve().parent.parent.parent / "deploy" / "redis"
@@ -91,15 +91,10 @@ def state(tmp_path: Path, settings: Any, transactional_db: None) -> Iterator[Dep
     """The application's state Redis, as its user."""
     server = DeployedRedis(tmp_path, "state")
     settings.REDIS_URL = server.url(0)
-    _forget_client()
+    forget_redis()
     yield server
-    _forget_client()
+    forget_redis()
     server.kill()
-
-
-def _forget_client() -> None:
-    log.client.cache_clear()
-    log._script.cache_clear()
 
 
 def allowed() -> set[str]:
@@ -108,7 +103,7 @@ def allowed() -> set[str]:
     return set(re.findall(r" \+(\S+)", rules))
 
 
-def test_the_user_may_run_exactly_what_the_code_runs(state: DeployedRedis, redis_server: object) -> None:
+def test_the_user_may_run_exactly_what_the_code_runs(state: DeployedRedis, redis_server: object, settings: Any) -> None:
     # Given writes of each kind, drained, read, refused and withdrawn,
     api = APIClient()
     ours = Tenant.new(api, "ours")
@@ -130,6 +125,14 @@ def test_the_user_may_run_exactly_what_the_code_runs(state: DeployedRedis, redis
         ("state", "database", "search", "workers"), "ok"
     )
     log.client().ping()
+    # and a database that was found too old, and accepted,
+    log.halt(partition_of(ours.token))
+    log.accept(partition_of(ours.token), drained_through=0)
+    log.resume(partition_of(ours.token))
+    # and a write that waits for a replica, of which there is none,
+    settings.REDIS_REPLICAS, settings.REDIS_TIMEOUT = 1, 0.1
+    assert api.post(f"{ours.path}/chats", {"title": "a chat"}, format="json").status_code == 503
+    settings.REDIS_REPLICAS = 0
     before = state.used()
 
     # when Redis is another process, and numbers have to be seeded,

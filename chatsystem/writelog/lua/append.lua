@@ -13,6 +13,7 @@
 --       8 …            texts, one for each event
 -- returns {status, arrival, name, hint}
 --       'ok'       accepted: arrival of the first event in microseconds, its number (or the name), '1' to hint a drain
+--       'behind'   the database is older than what it had stored: nothing is accepted until somebody has looked
 --       'again'    this request was accepted before: the same arrival and name as then
 --       'reused'   the receipt is another request's
 --       'seed'     the numbers here were not seeded by this Redis process: seed, then ask again
@@ -23,6 +24,8 @@ local numbers_key, clock_key, log_key, pending_key, hinted_key, receipt_key = un
 local verb, parent, name, fertile, fingerprint, lifetime, max_events = unpack(ARGV, 1, 7)
 local FIRST_TEXT = 8
 local count = #ARGV - FIRST_TEXT + 1
+
+if redis.call('HEXISTS', pending_key, 'behind') == 1 then return {'behind'} end
 
 local receipt = redis.call('GET', receipt_key)
 if receipt then

@@ -5,10 +5,13 @@
 -- ARGV  1 parent    path of the parent
 --       2 low       3 high      4 limit     the numbers asked for, at most `limit` of them …
 --       5 from_low  '1' counted from the low end, '0' from the high end
--- returns {last number or false, pending values or false: one for each number of the run}
+-- returns {'behind', {}} when the database has lost what it had stored, else
+--         {last number or false, pending values or false: one for each number of the run}
 local numbers_key, pending_key = unpack(KEYS)
 local parent = ARGV[1]
 local low, high, limit = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
+
+if redis.call('HEXISTS', pending_key, 'behind') == 1 then return {'behind', {}} end
 
 local last = string.match(redis.call('HGET', numbers_key, parent) or '', '^%d+')
 -- Nothing can be pending under a parent that has no number here: append refuses it.

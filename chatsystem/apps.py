@@ -1,0 +1,10 @@
+from __future__ import annotations
+
+from django.apps import AppConfig
+
+
+class ChatsystemConfig(AppConfig):
+    name = "chatsystem"
+
+    def ready(self) -> None:
+        from chatsystem import checks, database_checks  # noqa: F401  (registers them)
