@@ -182,8 +182,8 @@ def _append(keys: list[str], arguments: list[Any]) -> list[str]:
     """Raises `redis.TimeoutError` when too few replicas have the write: then it is asked for again."""
     if not settings.REDIS_REPLICAS:
         return _script("append")(keys=keys, args=arguments)
-    # On one connection, since WAIT is documented to wait for what its own connection has written. For a receipt that was
-    # there before, that is the EXPIRE: where it has arrived, so has the receipt.
+    # On one connection, since WAIT is documented to wait for what its own connection has written. For a receipt that
+    # was there before, that is the EXPIRE: where it has arrived, so has the receipt.
     with client().pipeline(transaction=False) as pipeline:
         _script("append")(keys=keys, args=arguments, client=pipeline)
         pipeline.expire(keys[-1], arguments[5])

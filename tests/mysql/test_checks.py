@@ -15,7 +15,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 
 @pytest.fixture(autouse=True)
-def _afterwards() -> Iterator[None]:
+def _afterwards(state: object) -> Iterator[None]:
     yield
     connection.close()
 
