@@ -93,7 +93,7 @@ def test_a_read_is_one_round_trip_and_one_query(steady: Place) -> None:
     with CaptureQueriesContext(connection) as queries, commands() as sent:
         steady.read(entity)
 
-    assert sent == ["HGET"]
+    assert sent == ["HMGET"]
     assert len(queries) == 1
 
 
@@ -103,7 +103,7 @@ def test_a_change_is_two_round_trips_and_one_query(steady: Place) -> None:
     with CaptureQueriesContext(connection) as queries, commands() as sent:
         steady.change(entity, "new")
 
-    assert sent == ["HGET", "EVALSHA"]
+    assert sent == ["HMGET", "EVALSHA"]
     assert len(queries) == 1
 
 
