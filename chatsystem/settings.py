@@ -11,6 +11,7 @@ from environs import Env, validate
 
 from chatsystem import database
 from chatsystem.data_dir import DataDir
+from chatsystem.steady import every
 
 env = Env()
 
@@ -186,9 +187,9 @@ CELERY_WORKER_PREFETCH_MULTIPLIER = 1
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 CELERY_TIMEZONE = "UTC"
 CELERY_BEAT_SCHEDULE = {
-    "sweep-write-log": {"task": "writelog.sweep", "schedule": 2.0, "options": {"expires": 10}},
-    "sweep-search-outbox": {"task": "search.sweep_outbox", "schedule": 2.0, "options": {"expires": 10}},
-    "reconcile-counts": {"task": "writelog.reconcile", "schedule": 30.0, "options": {"expires": 60}},
+    "sweep-write-log": {"task": "writelog.sweep", "schedule": every(2), "options": {"expires": 10}},
+    "sweep-search-outbox": {"task": "search.sweep_outbox", "schedule": every(2), "options": {"expires": 10}},
+    "reconcile-counts": {"task": "writelog.reconcile", "schedule": every(30), "options": {"expires": 60}},
 }
 
 # API ------------------------------------------------------------------------------------------------------------------
