@@ -6,7 +6,7 @@ import secrets
 
 from applications.selectors import last_chat_number
 from chatsystem.writelog.events import CREATE, UPDATE
-from chatsystem.writelog.intake import Accepted, accept
+from chatsystem.writelog.intake import Accepted, RequestKey, accept
 from chatsystem.writelog.keys import partition_of
 from chatsystem.writelog.log import Write
 
@@ -14,25 +14,25 @@ from chatsystem.writelog.log import Write
 SERVER = "server"
 
 
-def create_application(name: str, key: str | None = None) -> Accepted:
+def create_application(name: str, key: RequestKey | None = None) -> Accepted:
     """The new application's token is the answer's `name`."""
     token = _new_token(key)
     # Only the clock needs seeding: an application is not numbered, and its parent, the server, is always there.
     return accept(token, Write(CREATE, "", token, [name], fertile=True), {"": lambda: 0}, key, scope=SERVER)
 
 
-def update_application(token: str, name: str) -> Accepted:
+def update_application(token: str, name: str, key: RequestKey | None = None) -> Accepted:
     stored = {"": lambda: 0, token: lambda: last_chat_number(token)}
-    return accept(token, Write(UPDATE, "", token, [name]), stored)
+    return accept(token, Write(UPDATE, "", token, [name]), stored, key)
 
 
-def _new_token(key: str | None) -> str:
+def _new_token(key: RequestKey | None) -> str:
     """128 random bits in hex.
 
-    With an idempotency key, the token is drawn until it falls into the key's partition: there a repeated request finds
-    the receipt of the first one, in the script that would otherwise accept it again.
+    With a key, the token is drawn until it falls into the key's partition: there a repeated request finds the receipt
+    of the first one, in the script that would otherwise accept it again.
     """
     token = secrets.token_hex(16)
-    while key is not None and partition_of(token) != partition_of(key):
+    while key is not None and partition_of(token) != partition_of(key.id):
         token = secrets.token_hex(16)
     return token

@@ -10,7 +10,7 @@ from applications.pagination import ApplicationPage
 from applications.selectors import get_application
 from applications.serializers import ApplicationSerializer
 from chatsystem.api.access import require_admin_key
-from chatsystem.api.idempotency import idempotency_key
+from chatsystem.api.idempotency import proxy_key, request_key
 from chatsystem.api.views import EntityViewSet, created
 from chatsystem.writelog.arrival import to_datetime
 
@@ -25,7 +25,7 @@ class ApplicationViewSet(EntityViewSet):
     def create(self, request: Request) -> Response:
         require_admin_key(request)
         name = self.validated(request)["name"]
-        accepted = create_application(name, idempotency_key(request))
+        accepted = create_application(name, request_key(request))
         moment = to_datetime(accepted.arrival)
         application = Application(token=accepted.name, name=name, created_at=moment, last_request_time=moment)
         location = reverse("application", kwargs={"token": application.token}, request=request)
@@ -37,5 +37,6 @@ class ApplicationViewSet(EntityViewSet):
     def partial_update(self, request: Request, token: str) -> Response:
         application = get_application(token)
         application.name = self.validated(request)["name"]
-        application.last_request_time = to_datetime(update_application(token, application.name).arrival)
+        accepted = update_application(token, application.name, proxy_key(request))
+        application.last_request_time = to_datetime(accepted.arrival)
         return Response(self.represent(application))

@@ -8,7 +8,7 @@ from chats.intake import create_chat, update_chat
 from chats.models import Chat
 from chats.selectors import get_chat, list_chats
 from chats.serializers import ChatSerializer
-from chatsystem.api.idempotency import idempotency_key
+from chatsystem.api.idempotency import proxy_key, request_key
 from chatsystem.api.pagination import NumberPage
 from chatsystem.api.views import EntityViewSet, created
 from chatsystem.writelog.arrival import to_datetime
@@ -23,7 +23,7 @@ class ChatViewSet(EntityViewSet):
 
     def create(self, request: Request, token: str) -> Response:
         title = self.validated(request)["title"]
-        accepted = create_chat(token, title, idempotency_key(request))
+        accepted = create_chat(token, title, request_key(request))
         moment = to_datetime(accepted.arrival)
         chat = Chat(number=accepted.number, title=title, created_at=moment, last_request_time=moment)
         location = reverse("chat", kwargs={"token": token, "number": chat.number}, request=request)
@@ -35,5 +35,5 @@ class ChatViewSet(EntityViewSet):
     def partial_update(self, request: Request, token: str, number: int) -> Response:
         chat = get_chat(token, number)
         chat.title = self.validated(request)["title"]
-        chat.last_request_time = to_datetime(update_chat(token, number, chat.title).arrival)
+        chat.last_request_time = to_datetime(update_chat(token, number, chat.title, proxy_key(request)).arrival)
         return Response(self.represent(chat))

@@ -9,7 +9,7 @@ from rest_framework.response import Response
 from rest_framework.reverse import reverse
 from rest_framework.serializers import ListSerializer
 
-from chatsystem.api.idempotency import idempotency_key
+from chatsystem.api.idempotency import proxy_key, request_key
 from chatsystem.api.pagination import NumberPage
 from chatsystem.api.views import EntityViewSet, created
 from chatsystem.writelog.arrival import to_datetime
@@ -29,7 +29,7 @@ class MessageViewSet(EntityViewSet):
 
     def create(self, request: Request, token: str, chat_number: int) -> Response:
         """One message, or an array of them: the array gets one run of numbers, all or nothing."""
-        key = idempotency_key(request)
+        key = request_key(request)
         if isinstance(request.data, list):
             bodies = _validated_bodies(request.data)
             accepted = create_batch(token, chat_number, bodies, key)
@@ -46,7 +46,7 @@ class MessageViewSet(EntityViewSet):
     def partial_update(self, request: Request, token: str, chat_number: int, number: int) -> Response:
         message = get_message(token, chat_number, number)
         message.body = self.validated(request)["body"]
-        accepted = update_message(token, chat_number, number, message.body)
+        accepted = update_message(token, chat_number, number, message.body, proxy_key(request))
         message.last_request_time = to_datetime(accepted.arrival)
         return Response(self.represent(message))
 

@@ -19,6 +19,13 @@ class ServiceUnavailable(APIException):
     wait = 1
 
 
+class NoAnswer(ServiceUnavailable):
+    """503: whether the write was accepted is not known. The same key tells, sent again."""
+
+    default_detail = "The service did not answer. Repeat the request, a POST with the same Idempotency-Key."
+    default_code = "outcome_unknown"
+
+
 class AdminKeyRequired(APIException):
     """401. Not DRF's NotAuthenticated, which DRF turns into a 403 where there are no authentication classes."""
 

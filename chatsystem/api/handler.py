@@ -10,8 +10,8 @@ from drf_standardized_errors import handler
 from rest_framework.exceptions import APIException, NotFound, ParseError
 from rest_framework.response import Response
 
-from chatsystem.api.errors import IdempotencyKeyReused, ServiceUnavailable
-from chatsystem.writelog.log import LogFull, LogUnavailable, RequestIdReused, UnknownEntity
+from chatsystem.api.errors import IdempotencyKeyReused, NoAnswer, ServiceUnavailable
+from chatsystem.writelog.log import LogFull, LogUnavailable, OutcomeUnknown, RequestIdReused, UnknownEntity
 
 logger = logging.getLogger(__name__)
 
@@ -26,6 +26,8 @@ class ExceptionHandler(handler.ExceptionHandler):
             return IdempotencyKeyReused()
         if isinstance(exc, LogFull):
             return ServiceUnavailable("Too many writes of this application wait to be stored. Try again.")
+        if isinstance(exc, OutcomeUnknown):
+            return NoAnswer()
         if isinstance(exc, LogUnavailable | OperationalError | InterfaceError):
             return ServiceUnavailable()
         if isinstance(exc, SuspiciousOperation):

@@ -1,18 +1,37 @@
-"""The Idempotency-Key header: the same request twice is one write with one answer. Documented in docs/api.md."""
+"""The same request twice is one write with one answer: a client's key, or a proxy's. Documented in docs/api.md."""
 
 from __future__ import annotations
 
 from rest_framework.exceptions import ValidationError
 from rest_framework.request import Request
 
+from chatsystem.writelog.intake import RequestKey
+
 MAX_KEY = 255
 
+#: The header in which a proxy names each request, so that it may send one again whose answer it did not get
+#: (deploy/nginx/nginx.conf). Not X-Request-ID: many requests of one trace bear the same.
+PROXY_HEADER = "Proxy-Request-Id"
 
-def idempotency_key(request: Request) -> str | None:
-    """The client's key, None without one. Raises a 400 that names the header when it is no key."""
+
+def request_key(request: Request) -> RequestKey | None:
+    """The client's Idempotency-Key, else the proxy's name for the request, else None.
+
+    Raises a 400 that names the header when the client's is no key.
+    """
     key = request.headers.get("Idempotency-Key")
     if key is None:
-        return None
-    if not 1 <= len(key) <= MAX_KEY or not all(" " <= character <= "~" for character in key):
+        return proxy_key(request)
+    if not _is_key(key):
         raise ValidationError({"Idempotency-Key": [f"Give 1 to {MAX_KEY} printable ASCII characters."]})
-    return key
+    return RequestKey.of_client(key)
+
+
+def proxy_key(request: Request) -> RequestKey | None:
+    """The proxy's name for the request; None without one."""
+    key = request.headers.get(PROXY_HEADER, "")
+    return RequestKey.of_proxy(key) if _is_key(key) else None
+
+
+def _is_key(key: str) -> bool:
+    return 1 <= len(key) <= MAX_KEY and all(" " <= character <= "~" for character in key)

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from chatsystem.writelog import log
+from chatsystem.writelog.events import UPDATE
 from chatsystem.writelog.keys import partition_of
 from chatsystem.writelog.seed import seed
 from chatsystem.writelog.tasks import drain_partition
@@ -22,8 +23,33 @@ LastNumbers = dict[str, Callable[[], int | None]]
 
 #: Seconds for which a client's Idempotency-Key is kept.
 KEY_LIFETIME = 24 * 60 * 60
-#: Seconds for which a request without one is known: longer than append goes on re-sending it.
-REQUEST_LIFETIME = 30
+#: Seconds for which a request without one is known: longer than append, or a proxy before us, goes on re-sending it.
+REQUEST_LIFETIME = 60
+
+
+@dataclass(frozen=True, slots=True)
+class RequestKey:
+    """By what a request is recognised when it comes again, and for how many seconds."""
+
+    id: str
+    lifetime: int = REQUEST_LIFETIME
+    #: Whether its sender is told that it came again.
+    announced: bool = False
+
+    @classmethod
+    def of_client(cls, key: str) -> RequestKey:
+        """An Idempotency-Key."""
+        return cls(f"key {key}", KEY_LIFETIME, announced=True)
+
+    @classmethod
+    def of_proxy(cls, key: str) -> RequestKey:
+        """What a proxy calls a request that it may send twice."""
+        return cls(f"proxy {key}")
+
+    @classmethod
+    def new(cls) -> RequestKey:
+        """For a request that nobody but append sends again."""
+        return cls(secrets.token_hex(16))
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,22 +69,19 @@ def accept(
     token: str,
     write: log.Write,
     last_numbers: LastNumbers,
-    key: str | None = None,
+    key: RequestKey | None = None,
     scope: str | None = None,
     shape: str = "",
 ) -> Accepted:
     """Has `write` accepted, and hints a drain.
 
-    `key` is the client's Idempotency-Key, kept per `scope` (the token when none is given). `shape` tells requests apart
-    that bring the same texts and are answered differently, such as a message and an array of one.
-    Raises `UnknownEntity`, `RequestIdReused`, `LogFull` or `LogUnavailable`; then nothing has happened.
+    `key` is kept per `scope` (the token when none is given). `shape` tells requests apart that bring the same texts and
+    are answered differently, such as a message and an array of one.
+    Raises `UnknownEntity`, `RequestIdReused`, `LogFull` or `LogUnavailable`; then nothing has happened. But for
+    `OutcomeUnknown`: then it may have.
     """
-    request_id = log.RequestId(
-        scope=scope or token,
-        id=f"key {key}" if key else secrets.token_hex(16),
-        fingerprint=_fingerprint(write, shape),
-        lifetime=KEY_LIFETIME if key else REQUEST_LIFETIME,
-    )
+    key = key or RequestKey.new()
+    request_id = log.RequestId(scope or token, key.id, _fingerprint(write, shape), key.lifetime)
     answer = log.append(token, write, request_id)
     if answer.status == "seed":
         answer = _seed_and_append(token, write, request_id, last_numbers)
@@ -73,8 +96,8 @@ def accept(
             raise log.LogUnavailable("the state Redis changed again while it was seeded")
     if answer.hint:
         hint_drain(partition_of(token))
-    # Without a key of the client's, 'again' answers our own re-send.
-    return Accepted(answer.arrival, answer.name, replayed=answer.status == "again" and key is not None)
+    # Without a key of the client's, 'again' answers our own re-send, or a proxy's.
+    return Accepted(answer.arrival, answer.name, replayed=answer.status == "again" and key.announced)
 
 
 def _seed_and_append(token: str, write: log.Write, request_id: log.RequestId, last_numbers: LastNumbers) -> log.Answer:
@@ -95,7 +118,8 @@ def _seed_and_append(token: str, write: log.Write, request_id: log.RequestId, la
 
 def _fingerprint(write: log.Write, shape: str) -> str:
     """Tells another request under the same key. A created application's token is not part: each try makes a new one."""
-    what = [write.verb, write.parent, shape, *write.texts]
+    target = [write.name] if write.verb == UPDATE else []
+    what = [write.verb, write.parent, shape, *target, *write.texts]
     return hashlib.sha256(json.dumps(what).encode()).hexdigest()[:32]
 
 

@@ -30,9 +30,16 @@ SAFE = {"appendonly": "yes", "appendfsync": "always", "maxmemory-policy": "noevi
 #: Seconds between the tries of one append whose answer was lost. Each bears the same request id: at most one counts.
 RETRY_DELAYS = (0.05, 0.25)
 
+#: Errors that are Redis's own answer: it has done nothing. Behind the others it may have done what it was asked.
+REFUSALS = (redis.ResponseError, redis.BusyLoadingError)
+
 
 class LogUnavailable(Exception):
     """The state Redis is away, loading or full: the write was not accepted."""
+
+
+class OutcomeUnknown(LogUnavailable):
+    """The state Redis was asked to accept the write and never answered: it may have, or may still when it wakes up."""
 
 
 class LogFull(LogUnavailable):
@@ -138,10 +145,16 @@ def _available() -> Iterator[None]:
         raise
 
 
-def append(token: str, write: Write, request_id: RequestId) -> Answer:
-    """One try to have `write` accepted; see append.lua for the statuses.
+def _connect() -> None:
+    """Raises while nobody is there. What fails after it may have been sent, and done."""
+    pool = client().connection_pool
+    pool.release(pool.get_connection())
 
-    Raises `LogUnavailable` when no try was answered.
+
+def append(token: str, write: Write, request_id: RequestId) -> Answer:
+    """Has `write` accepted at most once, in several tries; see append.lua for the statuses.
+
+    Raises `LogUnavailable` when nothing has happened, and `OutcomeUnknown` when a try was sent and never answered.
     """
     keys = Keys(partition_of(token))
     call_keys = [
@@ -162,12 +175,19 @@ def append(token: str, write: Write, request_id: RequestId) -> Answer:
         settings.WRITE_LOG_MAX_EVENTS,
         *write.texts,
     ]
+    unanswered = False
     for delay in (*RETRY_DELAYS, None):
+        connected = False
         try:
             with _available():
+                _connect()
+                connected = True
                 status, *rest = _append(call_keys, arguments)
             break
-        except LogUnavailable:
+        except LogUnavailable as error:
+            unanswered |= connected and not isinstance(error.__cause__, REFUSALS)
+            if delay is None and unanswered:
+                raise OutcomeUnknown(str(error)) from error
             if delay is None:
                 raise
             time.sleep(delay)

@@ -18,9 +18,9 @@ ROOT = Path(__file__).parent.parent.parent
 
 
 class Server:
-    """gunicorn as `make run` starts it, on the tests' Redis and database."""
+    """gunicorn as `make run` starts it, on the tests' Redis and database unless `settings` say otherwise."""
 
-    def __init__(self, log: Path) -> None:
+    def __init__(self, log: Path, **settings: str) -> None:
         with socket.create_server(("127.0.0.1", 0)) as free:
             self.port = free.getsockname()[1]
         environ = {
@@ -28,6 +28,7 @@ class Server:
             "PORT": str(self.port),
             "DATABASE_URL": environment.database_url(),
             "DJANGO_SETTINGS_MODULE": "chatsystem.settings",
+            **settings,
         }
         command = [sys.executable, "-m", "gunicorn", "--config", "python:chatsystem.embedded.gunicorn_config"]
         self.log = log
@@ -45,6 +46,11 @@ class Server:
                 if self.process.poll() is not None or time.monotonic() > deadline:
                     raise AssertionError(log.read_text()) from None
                 time.sleep(0.05)
+
+    def workers(self) -> set[int]:
+        """The processes that answer, by their ids."""
+        master = self.process.pid
+        return set(map(int, Path(f"/proc/{master}/task/{master}/children").read_text().split()))
 
     def stop(self) -> None:
         self.process.terminate()

@@ -13,7 +13,7 @@ import pytest
 from django.conf import settings
 
 from chatsystem import gunicorn_config
-from chatsystem.api.errors import PayloadTooLarge, ServiceUnavailable
+from chatsystem.api.errors import NoAnswer, PayloadTooLarge
 from chatsystem.server import CLIENT_ERRORS
 from tests.bench import skip_or_fail
 from tests.embedded.product import eventually, free_port
@@ -51,7 +51,7 @@ def test_nginx_and_gunicorn_say_the_same() -> None:
     assert {status: pages[status] for status in (400, 413, 414, 431)} == {
         status: ours[status] for status in (400, 413, 414, 431)
     }
-    assert pages[503][0] == ServiceUnavailable.default_code
+    assert pages[503] == (NoAnswer.default_code, NoAnswer.default_detail)
 
 
 def test_its_limits_are_not_below_the_apis() -> None:
