@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tests import environment
+from tests.embedded.product import children
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -49,8 +50,7 @@ class Server:
 
     def workers(self) -> set[int]:
         """The processes that answer, by their ids."""
-        master = self.process.pid
-        return set(map(int, Path(f"/proc/{master}/task/{master}/children").read_text().split()))
+        return children(self.process.pid)
 
     def stop(self) -> None:
         self.process.terminate()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import subprocess
 from collections.abc import Iterator
@@ -15,24 +14,12 @@ from django.conf import settings
 from chatsystem import gunicorn_config
 from chatsystem.api.errors import NoAnswer, PayloadTooLarge
 from chatsystem.server import CLIENT_ERRORS
-from tests.bench import skip_or_fail
-from tests.embedded.product import eventually, free_port
-from tests.embedded.test_server import _listens, answer
-from tests.services import packages
+from tests.deploy.proxy import CONFIG, DEPLOY, ERRORS, ensure_nginx, nginx
+from tests.embedded.product import free_port
+from tests.embedded.test_server import answer
 
-DEPLOY = Path(__file__).resolve().parent.parent.parent / "deploy" / "nginx"
-CONFIG = (DEPLOY / "nginx.conf").read_text()
-ERRORS = (DEPLOY / "errors.conf").read_text()
 PAGES = {int(status): json.loads(page) for status, page in re.findall(r"return (\d+) '(.*)';", ERRORS)}
 HOST = b"Host: localhost\r\n"
-
-
-@pytest.fixture(scope="module")
-def nginx() -> None:
-    try:
-        packages.ensure(["nginx"], "nginx-light")
-    except packages.Missing as missing:
-        skip_or_fail(missing)
 
 
 @pytest.mark.parametrize("status", PAGES)
@@ -70,26 +57,15 @@ def test_no_log_holds_a_path() -> None:
 
 
 @pytest.fixture(scope="module")
-def port(nginx: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
-    """nginx with the configuration as it is, but for its ports; nobody listens behind it."""
-    folder = tmp_path_factory.mktemp("nginx")
-    port = free_port()
-    config = CONFIG.replace("listen 8080", f"listen {port}").replace("127.0.0.1:8081", f"127.0.0.1:{free_port()}")
-    config = config.replace("set $web web:8000;", f"set $web 127.0.0.1:{free_port()};")
-    if os.geteuid() == 0:
-        # Else its workers were nobody's, and could not write to pytest's folder.
-        config = "user root;\n" + config
-    (folder / "nginx.conf").write_text(config)
-    (folder / "errors.conf").write_text(ERRORS)
-    command = ["nginx", "-p", f"{folder}/", "-c", f"{folder}/nginx.conf"]
-    subprocess.run([*command, "-t"], check=True, capture_output=True)
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as server:
-        eventually(lambda: _listens(port))
+def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
+    """nginx with nobody behind it."""
+    ensure_nginx()
+    with nginx(tmp_path_factory.mktemp("nginx"), web=f"127.0.0.1:{free_port()}") as port:
         yield port
-        server.terminate()
 
 
-def test_the_configuration_is_one(nginx: None, tmp_path: Path) -> None:
+def test_the_configuration_is_one(tmp_path: Path) -> None:
+    ensure_nginx()
     run = subprocess.run(
         ["nginx", "-t", "-p", f"{tmp_path}/", "-c", DEPLOY / "nginx.conf"], capture_output=True, text=True
     )

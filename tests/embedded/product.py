@@ -74,6 +74,10 @@ def parent(pid: int) -> int:
         return 0
 
 
+def children(pid: int) -> set[int]:
+    return set(map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split()))
+
+
 class Product:
     """One `make run`, without the make: PORT and DATA_DIR of its own, and `settings` as the user sets them."""
 

@@ -1,0 +1,177 @@
+"""A new version in place of the old one, under load, one process after the other: no request fails, nothing is lost."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from tests.deploy.proxy import NameServer, ensure_nginx, listens, nginx
+from tests.embedded.product import BASE_DIR, Product, children, eventually, free_port, kill
+from tests.faults.load import AckLog, Load, more_acknowledgements
+from tests.faults.settled import check_when_settled
+
+SEED = 20_261_125
+#: Seconds for which the proxy goes by the addresses that it was told (`valid` of its resolver), and one for the margin.
+PROXY_MEMORY = 6
+
+
+class Deployment:
+    """What runs beside a product's own processes, each started as docker-compose.yml starts it in a container."""
+
+    def __init__(self, product: Product, names: NameServer) -> None:
+        self.product, self.names = product, names
+        self.web_port = free_port()
+        self.containers: list[subprocess.Popen[bytes]] = []
+
+    @property
+    def log(self) -> Path:
+        """Of the newest one."""
+        return self.product.data_dir / f"container-{len(self.containers)}.log"
+
+    def web(self) -> tuple[str, subprocess.Popen[bytes]]:
+        """One more, on an address of its own, which the name server then tells, too."""
+        address = f"127.0.0.{len(self.containers) + 2}"
+        config = ["--config", "python:chatsystem.gunicorn_config", "--bind", f"{address}:{self.web_port}"]
+        container = self._run("gunicorn", *config, "chatsystem.wsgi")
+        eventually(lambda: listens(self.web_port, address))
+        self.names.addresses = (*self.names.addresses, address)
+        return address, container
+
+    def worker(self) -> subprocess.Popen[bytes]:
+        quiet = ["--without-gossip", "--without-mingle", "--without-heartbeat", "--loglevel", "INFO"]
+        container = self._run("celery", "--app", "chatsystem.celery", "worker", "--concurrency", "2", *quiet)
+        eventually(lambda: b" ready." in self.log.read_bytes())
+        return container
+
+    def ended(self, address: str) -> None:
+        """The name server no longer tells the address: Docker's does so when a container has ended, not before."""
+        self.names.addresses = tuple(known for known in self.names.addresses if known != address)
+
+    def _run(self, *words: str) -> subprocess.Popen[bytes]:
+        environ = {**self.product.environ(), "DJANGO_SETTINGS_MODULE": "chatsystem.settings"}
+        with (self.product.data_dir / f"container-{len(self.containers) + 1}.log").open("wb") as output:
+            container = subprocess.Popen(
+                [sys.executable, "-m", *words], cwd=BASE_DIR, env=environ, stdout=output, stderr=output
+            )
+        self.containers.append(container)
+        return container
+
+
+@pytest.fixture
+def names() -> Iterator[NameServer]:
+    names = NameServer()
+    yield names
+    names.close()
+
+
+@pytest.fixture
+def deployment(product: Product, names: NameServer) -> Iterator[Deployment]:
+    """Its processes' children end with the product: they have the same DATA_DIR."""
+    ensure_nginx()
+    product.wait_until_ready()
+    deployment = Deployment(product, names)
+    yield deployment
+    for container in deployment.containers:
+        container.kill()
+        container.wait()
+
+
+@contextmanager
+def proxied(deployment: Deployment, folder: Path, log: AckLog) -> Iterator[None]:
+    """The load, by way of the proxy."""
+    web, resolver = f"web:{deployment.web_port}", deployment.names.address
+    with nginx(folder, web, resolver) as port, load_without_a_failure(f"http://127.0.0.1:{port}", log):
+        yield
+
+
+@contextmanager
+def load_without_a_failure(base: str, log: AckLog) -> Iterator[None]:
+    """Eight clients write meanwhile; each request is answered, and by no 5xx."""
+    load = Load(base, log, clients=8, seed=SEED)
+    load.start()
+    try:
+        more_acknowledgements(log, 100)
+        yield
+        more_acknowledgements(log, 100)
+    finally:
+        load.stop()
+    assert log.seen.keys() <= {"sent", "ack"}, log.seen
+
+
+def assert_nothing_is_wrong(product: Product, ack_log: Path) -> None:
+    violations, compared = check_when_settled(product, ack_log)
+    assert violations == []
+    assert compared["acknowledged"] >= 300
+
+
+def _replaced(old: set[int], processes: Callable[[], set[int]]) -> bool:
+    now = processes()
+    return bool(now) and not now & old
+
+
+def test_no_request_fails_while_web_and_worker_are_replaced(deployment: Deployment, tmp_path: Path) -> None:
+    # Given a web process and a worker beside the product's own, and a proxy before the web process,
+    log = AckLog(tmp_path / "acknowledged.jsonl")
+    address, web = deployment.web()
+    worker = deployment.worker()
+    # when each is replaced twice under load: the new one is started first, and the old one asked to end,
+    with proxied(deployment, tmp_path, log):
+        for _ in range(2):
+            old_address, old_web, old_worker = address, web, worker
+            address, web = deployment.web()
+            time.sleep(PROXY_MEMORY)
+            old_web.terminate()
+            assert old_web.wait(15) == 0
+            deployment.ended(old_address)
+            worker = deployment.worker()
+            old_worker.terminate()
+            assert old_worker.wait(30) == 0
+
+    # then no request has failed, and the checker finds nothing.
+    assert_nothing_is_wrong(deployment.product, tmp_path / "acknowledged.jsonl")
+
+
+def test_no_request_fails_when_one_of_two_web_processes_is_killed(deployment: Deployment, tmp_path: Path) -> None:
+    """The proxy sends what it left unanswered to the other, under the same name: it is written once."""
+    # Given two web processes behind a proxy,
+    log = AckLog(tmp_path / "acknowledged.jsonl")
+    deployment.web()
+    with proxied(deployment, tmp_path, log):
+        for _ in range(3):
+            address, web = deployment.web()
+            time.sleep(PROXY_MEMORY)
+            # when one of them is killed under load, its threads in the middle of requests,
+            for pid in [web.pid, *children(web.pid)]:
+                kill(pid)
+            more_acknowledgements(log, 100)
+            deployment.ended(address)
+
+    # then no client has noticed, and nothing was written twice.
+    assert_nothing_is_wrong(deployment.product, tmp_path / "acknowledged.jsonl")
+
+
+def test_no_request_fails_while_make_run_takes_new_code_in(product: Product, tmp_path: Path) -> None:
+    """Without a proxy: gunicorn keeps the port and starts new web processes on SIGHUP; a worker ends in order."""
+    product.wait_until_ready()
+    log = AckLog(tmp_path / "acknowledged.jsonl")
+    [master] = product.mains(" gunicorn ")
+    with load_without_a_failure(product.url, log):
+        for _ in range(3):
+            web, workers = children(master), product.mains("celery_app worker ")
+            os.kill(master, signal.SIGHUP)
+            for worker in workers:
+                os.kill(worker, signal.SIGTERM)
+            eventually(partial(_replaced, web, lambda: children(master)))
+            eventually(partial(_replaced, workers, lambda: product.mains("celery_app worker ")))
+            more_acknowledgements(log, 100)
+
+    assert_nothing_is_wrong(product, tmp_path / "acknowledged.jsonl")
