@@ -1,0 +1,103 @@
+"""A copy of a Redis's log, taken while Redis writes to it and rewrites it, is one that a Redis takes."""
+
+from __future__ import annotations
+
+import subprocess
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import redis
+
+from chatsystem.data_dir import DataDir
+from chatsystem.embedded import redis_server
+from tests.embedded.product import BASE_DIR, eventually
+
+BACKUP = BASE_DIR / "deploy" / "redis" / "backup.sh"
+SCRIPT = "for i = 1, 5 do redis.call('INCR', 'n' .. i) end"
+
+
+@contextmanager
+def running(folder: Path) -> Iterator[Any]:
+    """A Redis as `make run` starts it."""
+    data_dir = DataDir(folder)
+    for made in (data_dir.redis, data_dir.redis_socket.parent):
+        made.mkdir(parents=True, exist_ok=True)
+    with subprocess.Popen(redis_server.command(data_dir), stdout=subprocess.DEVNULL) as process:
+        try:
+            eventually(lambda: redis_server.ping(data_dir) == "PONG")
+            yield redis.Redis(unix_socket_path=str(data_dir.redis_socket), decode_responses=True)
+        finally:
+            process.kill()
+
+
+def backup(folder: Path) -> bytes:
+    return subprocess.run([BACKUP, DataDir(folder).redis], check=True, capture_output=True, timeout=60).stdout
+
+
+def restored(tar: bytes, folder: Path) -> dict[str, int]:
+    """What a Redis says that was started on the copy alone."""
+    DataDir(folder).redis.mkdir(parents=True)
+    subprocess.run(["tar", "-x", "-C", DataDir(folder).redis], input=tar, check=True)
+    with running(folder) as client:
+        return {f"n{i}": int(client.get(f"n{i}")) for i in range(1, 6)}
+
+
+def test_a_copy_holds_all_that_was_written_before_it_and_no_half_of_a_script(tmp_path: Path) -> None:
+    # Given a Redis that is written to all the time, and that rewrites its log as often as it can,
+    source = tmp_path / "source"
+    with running(source) as client:
+        client.set("ballast", "x" * 10_000_000)
+        stop = threading.Event()
+        writers = [threading.Thread(target=repeat, args=(stop, client.eval, SCRIPT, 0)) for _ in range(2)]
+        rewriter = threading.Thread(target=repeat, args=(stop, rewrite, client))
+        for thread in (*writers, rewriter):
+            thread.start()
+
+        # when it is copied again and again,
+        try:
+            copies = []
+            for _ in range(25):
+                written = eventually_written(client)
+                copies.append((written, backup(source)))
+        finally:
+            stop.set()
+            for thread in (*writers, rewriter):
+                thread.join()
+        assert client.info("persistence")["aof_rewrites"] > len(copies)
+
+    # then each copy is whole, and nothing is left of the copying.
+    for i, (written, tar) in enumerate(copies):
+        found = restored(tar, tmp_path / f"copy-{i}")
+        assert len(set(found.values())) == 1
+        assert found["n1"] >= written
+    assert list(DataDir(source).redis.glob("backup.*")) == []
+
+
+def test_a_folder_without_a_log_is_an_error_and_no_empty_backup(tmp_path: Path) -> None:
+    run = subprocess.run([BACKUP, tmp_path], capture_output=True, timeout=60)
+
+    assert run.returncode != 0
+    assert run.stdout == b""
+    assert b"manifest" in run.stderr
+
+
+def eventually_written(client: Any) -> int:
+    """The counters' common value, once there is one; higher than at the last call."""
+    before = int(client.get("n1") or 0)
+    eventually(lambda: int(client.get("n1") or 0) > before)
+    return int(client.get("n1"))
+
+
+def rewrite(client: Any) -> None:
+    try:
+        client.bgrewriteaof()
+    except redis.ResponseError:
+        return  # one is under way
+
+
+def repeat(stop: threading.Event, act: Any, *arguments: Any) -> None:
+    while not stop.is_set():
+        act(*arguments)
