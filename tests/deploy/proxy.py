@@ -48,9 +48,11 @@ def nginx(folder: Path, web: str, resolver: str = "127.0.0.11") -> Iterator[int]
     command = ["nginx", "-p", f"{folder}/", "-c", f"{folder}/nginx.conf"]
     subprocess.run([*command, "-t"], check=True, capture_output=True)
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as server:
-        eventually(lambda: listens(port))
-        yield port
-        server.terminate()
+        try:
+            eventually(lambda: listens(port))
+            yield port
+        finally:
+            server.terminate()
 
 
 class NameServer:

@@ -66,7 +66,7 @@ def test_a_copy_holds_all_that_was_written_before_it_and_no_half_of_a_script(tmp
             stop.set()
             for thread in (*writers, rewriter):
                 thread.join()
-        assert client.info("persistence")["aof_rewrites"] > len(copies)
+        assert client.info("persistence")["aof_rewrites"] > 1
 
     # then each copy is whole, and nothing is left of the copying.
     for i, (written, tar) in enumerate(copies):

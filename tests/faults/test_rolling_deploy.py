@@ -13,7 +13,9 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+import requests
 
+from tests.bench import in_threads
 from tests.deploy.proxy import NameServer, ensure_nginx, listens, nginx
 from tests.embedded.product import BASE_DIR, Product, children, eventually, free_port, kill
 from tests.faults.load import AckLog, Load, more_acknowledgements
@@ -22,6 +24,10 @@ from tests.faults.settled import check_when_settled
 SEED = 20_261_125
 #: Seconds for which the proxy goes by the addresses that it was told (`valid` of its resolver), and one for the margin.
 PROXY_MEMORY = 6
+
+
+#: Of each client.
+POSTS = 150
 
 
 class Deployment:
@@ -140,23 +146,39 @@ def test_no_request_fails_while_web_and_worker_are_replaced(deployment: Deployme
     assert_nothing_is_wrong(deployment.product, tmp_path / "acknowledged.jsonl")
 
 
-def test_no_request_fails_when_one_of_two_web_processes_is_killed(deployment: Deployment, tmp_path: Path) -> None:
-    """The proxy sends what it left unanswered to the other, under the same name: it is written once."""
-    # Given two web processes behind a proxy,
-    log = AckLog(tmp_path / "acknowledged.jsonl")
-    deployment.web()
-    with proxied(deployment, tmp_path, log):
-        for _ in range(3):
-            address, web = deployment.web()
-            time.sleep(PROXY_MEMORY)
-            # when one of them is killed under load, its threads in the middle of requests,
-            for pid in [web.pid, *children(web.pid)]:
-                kill(pid)
-            more_acknowledgements(log, 100)
-            deployment.ended(address)
+def test_no_request_fails_or_counts_twice_when_web_processes_are_killed(deployment: Deployment, tmp_path: Path) -> None:
+    """The proxy sends what was left unanswered to another, under the same name. No client sends anything twice."""
+    # Given five web processes behind a proxy, and a chat,
+    webs = [deployment.web()[1] for _ in range(5)]
+    with nginx(tmp_path, f"web:{deployment.web_port}", deployment.names.address) as port:
+        base = f"http://127.0.0.1:{port}"
+        token = requests.post(f"{base}/applications", json={"name": "ours"}, timeout=20).json()["token"]
+        requests.post(f"{base}/applications/{token}/chats", json={"title": "a chat"}, timeout=20)
+        messages = f"{base}/applications/{token}/chats/1/messages"
 
-    # then no client has noticed, and nothing was written twice.
-    assert_nothing_is_wrong(deployment.product, tmp_path / "acknowledged.jsonl")
+        # when all but one are killed while eight clients post without an Idempotency-Key,
+        answers: list[requests.Response] = []
+
+        def post(client: int) -> None:
+            with requests.Session() as session:
+                for _ in range(POSTS):
+                    answers.append(session.post(messages, json={"body": f"by {client}"}, timeout=20))
+
+        def kill_all_but_one(_: int) -> None:
+            for i, web in enumerate(webs[1:], start=1):
+                enough = i * 8 * POSTS // len(webs)
+                eventually(lambda: len(answers) >= enough)  # noqa: B023
+                for pid in [web.pid, *children(web.pid)]:
+                    kill(pid)
+
+        in_threads(lambda client: post(client) if client else kill_all_but_one(client), range(9))
+
+        # then each post is answered, and none was written twice.
+        assert {answer.status_code for answer in answers} == {201}
+        numbers = sorted(answer.json()["number"] for answer in answers)
+        assert numbers == list(range(1, 8 * POSTS + 1))
+        [newest] = requests.get(f"{messages}?order=desc&limit=1", timeout=20).json()["results"]
+        assert newest["number"] == 8 * POSTS
 
 
 def test_no_request_fails_while_make_run_takes_new_code_in(product: Product, tmp_path: Path) -> None:
