@@ -133,6 +133,7 @@ class Product:
                 kill(pid)
         if self.runner is not None:
             self.runner.communicate()
+            self.runner = None
 
     def stop(self, with_signal: signal.Signals = signal.SIGTERM) -> tuple[int, str]:
         """Asks the runner to stop; its exit code and what it printed."""

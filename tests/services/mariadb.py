@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+from pathlib import Path
 
 from tests.services import packages
 from tests.services.database_server import DatabaseServer
@@ -23,6 +24,19 @@ class MariaDB(DatabaseServer):
         options = ["--no-defaults", f"--datadir={self.data}", "--auth-root-authentication-method=normal"]
         user = ["--user=root"] if os.geteuid() == 0 else []
         subprocess.run(["mariadb-install-db", *options, *user, "--skip-test-db"], check=True, stdout=subprocess.DEVNULL)
+
+    def dump(self, name: str, file: Path) -> None:
+        """As docs/runbook.md has it."""
+        with file.open("wb") as output:
+            command = ["mariadb-dump", *self._as_root(), "--single-transaction", "--quick", name]
+            subprocess.run(command, check=True, stdout=output)
+
+    def load(self, name: str, file: Path) -> None:
+        with file.open("rb") as dump:
+            subprocess.run(["mariadb", *self._as_root(), name], check=True, stdin=dump)
+
+    def _as_root(self) -> list[str]:
+        return ["--no-defaults", "--user=root", f"--socket={self.socket}"]
 
     def command(self) -> list[str]:
         program = shutil.which("mariadbd")
