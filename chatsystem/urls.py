@@ -3,7 +3,7 @@
 from django.contrib import admin
 from django.urls import include, path
 
-from chatsystem import health
+from chatsystem import health, metrics
 from chatsystem.api.routes import route
 
 urlpatterns = [
@@ -13,6 +13,7 @@ urlpatterns = [
     path("", include("search.urls")),
     *route("health/live", health.live, "live"),
     *route("health/ready", health.ready, "ready"),
+    *route("metrics", metrics.metrics, "metrics"),
     path("admin/", admin.site.urls),
 ]
 

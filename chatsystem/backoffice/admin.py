@@ -16,7 +16,7 @@ from chatsystem.writelog import dead, log
 from chatsystem.writelog.arrival import to_datetime
 from chatsystem.writelog.keys import partition_of
 from chatsystem.writelog.log import LogUnavailable
-from chatsystem.writelog.models import DeadEvent, Partition
+from chatsystem.writelog.models import AcknowledgedEvent, DeadEvent, DiscardedEvent, Partition
 
 admin.site.site_header = "Chat system: applications, chats and messages"
 admin.site.site_title = "Chat system"
@@ -25,25 +25,18 @@ admin.site.index_title = "What is stored, and what could not be"
 admin.site.site_url = None
 
 
-@admin.register(DeadEvent)
-class DeadEventAdmin(BigTableAdmin):
-    list_display = ["died_at", "verb", "path", "short_text", "short_error"]
-    list_display_links = ["died_at"]
+class EventAdmin(BigTableAdmin):
+    """Events that were acknowledged and are not stored."""
+
     search_fields = ["path"]
     search_help_text = "A token, or token/chat/message as in the path."
-    actions = ["replay_selected", "discard_selected"]
-    readonly_fields = ["verb", "path", "text", "error", "partition_id", "arrived_at", "died_at"]
 
     @admin.display(description="text")
-    def short_text(self, event: DeadEvent) -> str:
+    def short_text(self, event: AcknowledgedEvent) -> str:
         return shortened(event.text)
 
-    @admin.display(description="error")
-    def short_error(self, event: DeadEvent) -> str:
-        return shortened(event.error)
-
     @admin.display(description="arrived at")
-    def arrived_at(self, event: DeadEvent) -> datetime:
+    def arrived_at(self, event: AcknowledgedEvent) -> datetime:
         return to_datetime(event.arrival)
 
     def search(self, request: HttpRequest, rows: QuerySet, term: str) -> QuerySet:
@@ -55,8 +48,20 @@ class DeadEventAdmin(BigTableAdmin):
         within = rows.filter(path=exact) | rows.filter(path__gte=f"{exact}/", path__lt=f"{exact}0")
         return within.filter(partition=partition_of(path.token))
 
-    def get_fields(self, request: HttpRequest, obj: DeadEvent | None = None) -> Any:
+    def get_fields(self, request: HttpRequest, obj: AcknowledgedEvent | None = None) -> Any:
         return self.readonly_fields
+
+
+@admin.register(DeadEvent)
+class DeadEventAdmin(EventAdmin):
+    list_display = ["died_at", "verb", "path", "short_text", "short_error"]
+    list_display_links = ["died_at"]
+    actions = ["replay_selected", "discard_selected"]
+    readonly_fields = ["verb", "path", "text", "error", "partition_id", "arrived_at", "died_at"]
+
+    @admin.display(description="error")
+    def short_error(self, event: DeadEvent) -> str:
+        return shortened(event.error)
 
     def render_change_form(self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
         # Who may change a dead event may replay it; there is nothing to save.
@@ -90,19 +95,21 @@ class DeadEventAdmin(BigTableAdmin):
     def discard_selected(self, request: HttpRequest, queryset: QuerySet) -> HttpResponse | None:
         # Newest first: what depends on another goes before it.
         events, rest = bounded(queryset.order_by("partition", "-arrival"))
-        if "confirmed" not in request.POST:
+        reason = request.POST.get("reason", "").strip()
+        if "confirmed" not in request.POST or not reason:
             context = {
                 **self.admin_site.each_context(request),
                 "title": "Discard dead events",
                 "opts": self.opts,
                 "events": events,
                 "rest": rest,
+                "reason_is_missing": "confirmed" in request.POST,
             }
             return TemplateResponse(request, "backoffice/discard.html", context)
         discarded = gone = 0
         for event in events:
             try:
-                dead.discard(event)
+                dead.discard(event, request.user.get_username(), reason)
                 discarded += 1
             except DeadEvent.DoesNotExist:
                 gone += 1
@@ -113,6 +120,23 @@ class DeadEventAdmin(BigTableAdmin):
         told += f" {gone:,} had been dealt with by somebody else." if gone else ""
         self.message_user(request, told + rest, messages.WARNING if rest else messages.SUCCESS)
         return None
+
+
+@admin.register(DiscardedEvent)
+class DiscardedEventAdmin(EventAdmin):
+    list_display = ["discarded_at", "discarded_by", "reason_in_short", "verb", "path", "short_text"]
+    list_display_links = ["discarded_at"]
+    readonly_fields = [
+        *("verb", "path", "text", "error", "partition_id", "arrived_at", "died_at"),
+        *("discarded_at", "discarded_by", "reason"),
+    ]
+
+    @admin.display(description="reason")
+    def reason_in_short(self, event: DiscardedEvent) -> str:
+        return shortened(event.reason)
+
+    def has_change_permission(self, request: HttpRequest, obj: DiscardedEvent | None = None) -> bool:
+        return False
 
 
 class PartitionList(ChangeList):

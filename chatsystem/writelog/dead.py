@@ -9,7 +9,7 @@ from __future__ import annotations
 from chatsystem.writelog import log
 from chatsystem.writelog.drain import store
 from chatsystem.writelog.events import CREATE, Event
-from chatsystem.writelog.models import DeadEvent
+from chatsystem.writelog.models import DeadEvent, DiscardedEvent
 from chatsystem.writelog.partitions import locked
 
 
@@ -34,13 +34,25 @@ def replay(dead: DeadEvent) -> bool:
     return True
 
 
-def discard(dead: DeadEvent) -> None:
-    """Forgets the event for good: it is the one way in which something acknowledged is lost, and a person decides it.
+def discard(dead: DeadEvent, by: str, reason: str) -> None:
+    """Gives the event up for good: it is the one way in which something acknowledged is lost, and a person decides it.
 
+    What it was, who gave it up and why is kept as a `DiscardedEvent`.
     Raises DeadEvent.DoesNotExist when somebody else has replayed or discarded it meanwhile.
     """
     with locked(dead.partition_id):
         dead = DeadEvent.objects.get(pk=dead.pk)
+        DiscardedEvent.objects.create(
+            partition=dead.partition,
+            arrival=dead.arrival,
+            verb=dead.verb,
+            path=dead.path,
+            text=dead.text,
+            error=dead.error,
+            died_at=dead.died_at,
+            discarded_by=by,
+            reason=reason,
+        )
         dead.delete()
         # Under the lock, so that no replay changes what is left; before the commit, since nothing would come back for a
         # pending entry whose dead event is gone.

@@ -112,6 +112,15 @@ class Pending:
         return f"{self.arrival} {'-' if self.created is None else self.created} {self.text}"
 
 
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """How far the database is behind what was acknowledged."""
+
+    events: int
+    #: Age of the oldest event.
+    seconds: float
+
+
 @cache
 def client() -> Any:
     # Any, since redis-py's types do not know that decode_responses makes every answer text.
@@ -351,10 +360,23 @@ def pending_children(
 def horizon() -> int:
     """An arrival before which every event, of all partitions, is stored: older rows are complete and in order."""
     with _available():
-        seconds, microseconds = client().time()
+        now = _now()
         firsts = [entries[0] for entries in _of_all("xrange", "log", "-", "+", 1) if entries]
     oldest = [int(key.partition("-")[0]) for key, _ in firsts]
-    return min([seconds * 1_000_000 + microseconds, *oldest])
+    return min([now, *oldest])
+
+
+def backlog() -> Backlog:
+    """What waits in all logs together."""
+    with _available():
+        now = _now()
+    return Backlog(sum(lengths().values()), max(now - horizon(), 0) / 1_000_000)
+
+
+def _now() -> int:
+    """The clock of Redis, in microseconds: the one that arrivals are told by."""
+    seconds, microseconds = client().time()
+    return int(seconds) * 1_000_000 + int(microseconds)
 
 
 def probe() -> None:

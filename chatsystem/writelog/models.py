@@ -21,8 +21,8 @@ class Partition(models.Model):
         return f"partition {self.pk} of {PARTITIONS}"
 
 
-class DeadEvent(models.Model):
-    """An acknowledged event that the database refused. It is kept until someone replays or discards it."""
+class AcknowledgedEvent(models.Model):
+    """An event that was acknowledged and is not stored."""
 
     partition = models.ForeignKey(Partition, on_delete=models.PROTECT)
     arrival = models.BigIntegerField(help_text="Microseconds since 1970, unique within the partition.")
@@ -30,10 +30,30 @@ class DeadEvent(models.Model):
     path = models.CharField(max_length=80)
     text = models.TextField()
     error = models.TextField()
+
+    class Meta:
+        abstract = True
+
+    def __str__(self) -> str:
+        return f"{self.verb} {self.path}"
+
+
+class DeadEvent(AcknowledgedEvent):
+    """One that the database refused. It is kept until someone replays or discards it."""
+
     died_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:
         constraints = [models.UniqueConstraint(fields=["partition", "arrival"], name="dead_event_once")]
 
-    def __str__(self) -> str:
-        return f"{self.verb} {self.path}"
+
+class DiscardedEvent(AcknowledgedEvent):
+    """The record of a dead event that somebody gave up: what it was, who did it, when and why. Nothing removes it."""
+
+    died_at = models.DateTimeField()
+    discarded_at = models.DateTimeField(auto_now_add=True)
+    discarded_by = models.CharField(max_length=150, help_text="Name of the user.")
+    reason = models.TextField()
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["partition", "arrival"], name="discarded_event_once")]

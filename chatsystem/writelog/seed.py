@@ -8,7 +8,7 @@ from chatsystem.writelog import log
 from chatsystem.writelog.drain import drain
 from chatsystem.writelog.events import CREATE
 from chatsystem.writelog.keys import partition_of
-from chatsystem.writelog.models import DeadEvent
+from chatsystem.writelog.models import DeadEvent, DiscardedEvent
 from chatsystem.writelog.partitions import locked
 
 
@@ -33,7 +33,13 @@ def seed(token: str, last_numbers: dict[str, Callable[[], int | None]]) -> None:
 
 
 def _last_dead(partition: int, parent: str) -> int:
-    """The highest number that a dead create was acknowledged under: it is given, though no row holds it."""
-    paths = DeadEvent.objects.filter(partition=partition, verb=CREATE, path__startswith=f"{parent}/")
-    names = (path.removeprefix(f"{parent}/") for path in paths.values_list("path", flat=True))
+    """The highest number that a create was acknowledged under which died: it is given, though no row holds it."""
+    paths = [
+        path
+        for model in (DeadEvent, DiscardedEvent)
+        for path in model._default_manager.filter(
+            partition=partition, verb=CREATE, path__startswith=f"{parent}/"
+        ).values_list("path", flat=True)
+    ]
+    names = (path.removeprefix(f"{parent}/") for path in paths)
     return max((int(name) for name in names if "/" not in name), default=0)

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import pytest
+from django.utils import timezone
 
 from applications.models import Application
 from chats.intake import update_chat
 from chats.models import Chat
 from chatsystem.writelog import dead, log
 from chatsystem.writelog.keys import Keys, partition_of
-from chatsystem.writelog.models import DeadEvent
+from chatsystem.writelog.models import DeadEvent, DiscardedEvent
 from messages_app.models import Message
-from tests.admin.conftest import Browser, told
-from tests.bench import Tenant
+from tests.admin.conftest import Browser, listed, told
+from tests.bench import RealRedis, Tenant
 
 EVENTS = "writelog/deadevent/"
+DISCARDED = "writelog/discardedevent/"
+REASON = "The sender has withdrawn it."
 
 
 def pending(tenant: Tenant) -> dict[str, str]:
@@ -97,7 +100,7 @@ def test_an_event_is_replayed_once_by_whoever_comes_first(dying: Tenant) -> None
     with pytest.raises(DeadEvent.DoesNotExist):
         dead.replay(twin)
     with pytest.raises(DeadEvent.DoesNotExist):
-        dead.discard(twin)
+        dead.discard(twin, "somebody", REASON)
 
     assert Application.objects.get().chats_count == 1
 
@@ -110,15 +113,57 @@ def test_discarding_asks_first(dying: Tenant, browser: Browser) -> None:
     assert bodies(dying) == ["one", "two, changed"]
 
 
+def test_nothing_is_discarded_without_a_reason(dying: Tenant, browser: Browser) -> None:
+    page = browser.act(EVENTS, "discard_selected", list(DeadEvent.objects.all()), confirmed="yes", reason="  ")
+
+    assert "Say why" in page
+    assert DeadEvent.objects.count() == 4
+    assert not DiscardedEvent.objects.exists()
+
+
+def test_what_was_discarded_is_on_record_with_who_did_it_when_and_why(dying: Tenant, browser: Browser) -> None:
+    # Given a dead change,
+    change = DeadEvent.objects.get(verb="update")
+
+    # when somebody discards it,
+    began = timezone.now()
+    browser.act(EVENTS, "discard_selected", [change], confirmed="yes", reason=REASON)
+
+    # then all of it is kept,
+    record = DiscardedEvent.objects.get()
+    for field in ("partition_id", "arrival", "verb", "path", "text", "error", "died_at"):
+        assert getattr(record, field) == getattr(change, field)
+    assert (record.discarded_by, record.reason) == ("admin", REASON)
+    assert began <= record.discarded_at <= timezone.now()
+    # and people find it, and cannot change it.
+    page = browser.page(DISCARDED, q=f"{dying.token}/1/2")
+    assert (listed(page), REASON in page, "two, changed" in page) == (0, True, True)
+    form = browser.page(f"{DISCARDED}{record.pk}/change/")
+    assert REASON in form
+    assert 'value="Save"' not in form
+
+
+def test_what_cannot_be_discarded_leaves_no_record(dying: Tenant, browser: Browser, redis_server: RealRedis) -> None:
+    redis_server.kill()
+    try:
+        browser.act(EVENTS, "discard_selected", list(DeadEvent.objects.all()), confirmed="yes", reason=REASON)
+    finally:
+        redis_server.start()
+
+    assert not DiscardedEvent.objects.exists()
+
+
 def test_a_discarded_change_gives_way_to_the_text_before_it(dying: Tenant, browser: Browser) -> None:
-    page = browser.act(EVENTS, "discard_selected", [DeadEvent.objects.get(verb="update")], confirmed="yes")
+    page = browser.act(
+        EVENTS, "discard_selected", [DeadEvent.objects.get(verb="update")], confirmed="yes", reason=REASON
+    )
 
     assert told(page) == "1 of 1 dead event discarded."
     assert bodies(dying) == ["one", "two"]
 
 
 def test_a_discarded_chat_is_gone_with_what_depends_on_it(dying: Tenant, browser: Browser, drained: object) -> None:
-    browser.act(EVENTS, "discard_selected", list(DeadEvent.objects.all()), confirmed="yes")
+    browser.act(EVENTS, "discard_selected", list(DeadEvent.objects.all()), confirmed="yes", reason=REASON)
 
     assert not DeadEvent.objects.exists()
     assert pending(dying) == {}
@@ -141,16 +186,16 @@ def test_discarding_does_not_hide_an_update_that_is_still_in_the_log(
     row.save(force_insert=True)
     ours.api.patch(f"{ours.path}/chats/1", {"title": "newer"}, format="json")
 
-    browser.act(EVENTS, "discard_selected", [DeadEvent.objects.get()], confirmed="yes")
+    browser.act(EVENTS, "discard_selected", [DeadEvent.objects.get()], confirmed="yes", reason=REASON)
 
     assert ours.get("/chats/1")["title"] == "newer"
 
 
-def test_with_redis_away_nothing_is_discarded(dying: Tenant, browser: Browser, redis_server: object) -> None:
+def test_with_redis_away_nothing_is_discarded(dying: Tenant, browser: Browser, redis_server: RealRedis) -> None:
     events = list(DeadEvent.objects.all())
     redis_server.kill()
     try:
-        page = browser.act(EVENTS, "discard_selected", events, confirmed="yes")
+        page = browser.act(EVENTS, "discard_selected", events, confirmed="yes", reason=REASON)
     finally:
         redis_server.start()
 
@@ -161,7 +206,7 @@ def test_with_redis_away_nothing_is_discarded(dying: Tenant, browser: Browser, r
 
 def test_a_viewer_neither_replays_nor_discards(dying: Tenant, viewer: Browser) -> None:
     viewer.act(EVENTS, "replay_selected", list(DeadEvent.objects.all()))
-    viewer.act(EVENTS, "discard_selected", list(DeadEvent.objects.all()), confirmed="yes")
+    viewer.act(EVENTS, "discard_selected", list(DeadEvent.objects.all()), confirmed="yes", reason=REASON)
 
     assert DeadEvent.objects.count() == 4
 
