@@ -17,13 +17,12 @@ SERVER = "server"
 def create_application(name: str, key: RequestKey | None = None) -> Accepted:
     """The new application's token is the answer's `name`."""
     token = _new_token(key)
-    # Only the clock needs seeding: an application is not numbered, and its parent, the server, is always there.
-    return accept(token, Write(CREATE, "", token, [name], fertile=True), {"": lambda: 0}, key, scope=SERVER)
+    # It depends on no number: an application is not numbered, and its parent, the server, is always there.
+    return accept(token, Write(CREATE, "", token, [name], fertile=True), {}, key, scope=SERVER)
 
 
 def update_application(token: str, name: str, key: RequestKey | None = None) -> Accepted:
-    stored = {"": lambda: 0, token: lambda: last_chat_number(token)}
-    return accept(token, Write(UPDATE, "", token, [name]), stored, key)
+    return accept(token, Write(UPDATE, "", token, [name]), {token: lambda: last_chat_number(token)}, key)
 
 
 def _new_token(key: RequestKey | None) -> str:

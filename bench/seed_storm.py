@@ -3,7 +3,7 @@
     .venv/bin/python -m bench.seed_storm [--lost]          on SQLite; DATABASE=mariadb before it: on MariaDB
 
 Clients post to random chats, one message after the other, and repeat what is not accepted. Redis is killed, and started
-again by its supervisor. With --lost it comes back with nothing (FLUSHALL): each chat's number is read from the database.
+again by its supervisor. With --lost it comes back with nothing: each chat's number is read from the database.
 Prints the rate of each second against the same run's rate before; fails when it takes longer than 15 s to reach 80 %.
 """
 
@@ -15,6 +15,7 @@ import random
 import sys
 import time
 from collections import Counter
+from itertools import pairwise
 
 import redis
 
@@ -77,7 +78,6 @@ class Storm:
 
     def _restart_redis(self, lost: bool) -> None:
         if lost:
-            # Everything that is acknowledged is stored first: this is about the time that numbers take.
             with redis.Redis(unix_socket_path=str(DataDir(self.product.data_dir).redis_socket)) as state:
                 state.flushdb()
         for pid in self.product.pids("redis-server"):
@@ -92,7 +92,7 @@ class Storm:
         print(" ".join(f"{share:.2f}" for share in shares))
         print(f"refused, each second: {[self.refused[restarted + second] for second in range(STORM_SECONDS)]}")
         # Two seconds together, so that neither luck nor the beat of a sweep decides.
-        pairs = [(one + other) / 2 for one, other in zip(shares, shares[1:], strict=False)]
+        pairs = [(one + other) / 2 for one, other in pairwise(shares)]
         back = next((second for second, share in enumerate(pairs, 1) if share >= RECOVERED), None)
         print(
             f"back at {RECOVERED:.0%} after {back} s" if back else f"not back at {RECOVERED:.0%} in {STORM_SECONDS} s"

@@ -147,8 +147,10 @@ CACHES = {
 
 # Write log ------------------------------------------------------------------------------------------------------------
 
-#: Events that one partition may hold undrained; a write beyond it is answered 503.
+#: Events, and bytes of their texts, that one application may have undrained; a write beyond is answered 503. Whatever
+#: one request may bring, an empty log must hold.
 WRITE_LOG_MAX_EVENTS = env.int("WRITE_LOG_MAX_EVENTS", 100_000, validate=validate.Range(min=1_000))
+WRITE_LOG_MAX_BYTES = env.int("WRITE_LOG_MAX_BYTES", 64 * 1024 * 1024, validate=validate.Range(min=4 * 1024 * 1024))
 #: Who stores what: one entry for each depth of a path, parents first (application, chat, message).
 WRITE_LOG_PERSISTERS = ["applications.persist.write", "chats.persist.write", "messages_app.persist.write"]
 #: The counts that follow the rows, parents first.

@@ -82,9 +82,14 @@ def _drain_batch(partition: int, skip: bool) -> int:
         through = max(row.drained_through, events[-1].arrival)
         row.drained_through = through
         row.save(update_fields=["drained_through"])
+        # Its own dead, and those of a drain before it that did not come to remove them.
+        dead_arrivals = set(
+            DeadEvent.objects.filter(
+                partition=row, arrival__gte=events[0].arrival, arrival__lte=events[-1].arrival
+            ).values_list("arrival", flat=True)
+        )
     # Only now: the other way round a crash between the two would lose the events.
-    dead_arrivals = {event.arrival for event, _ in dead}
-    log.remove(partition, through, [event for event in events if event.arrival not in dead_arrivals])
+    log.remove(partition, through, events, dead_arrivals)
     return len(events)
 
 

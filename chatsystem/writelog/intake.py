@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from chatsystem.writelog import log
 from chatsystem.writelog.events import UPDATE
 from chatsystem.writelog.keys import partition_of
-from chatsystem.writelog.seed import seed
+from chatsystem.writelog.seed import pass_fence, seed
 from chatsystem.writelog.tasks import drain_partition
 
 logger = logging.getLogger(__name__)
@@ -83,7 +83,7 @@ def accept(
     key = key or RequestKey.new()
     request_id = log.RequestId(scope or token, key.id, _fingerprint(write, shape), key.lifetime)
     answer = log.append(token, write, request_id)
-    if answer.status == "seed":
+    if answer.status in ("fence", "seed"):
         answer = _seed_and_append(token, write, request_id, last_numbers)
     match answer.status:
         case "missing":
@@ -92,7 +92,7 @@ def accept(
             raise log.RequestIdReused
         case "full":
             raise log.LogFull
-        case "seed":
+        case "fence" | "seed":
             raise log.LogUnavailable("the state Redis changed again while it was seeded")
     if answer.hint:
         hint_drain(partition_of(token))
@@ -107,11 +107,15 @@ def _seed_and_append(token: str, write: log.Write, request_id: log.RequestId, la
         pending = log.pending(token, parent)
         if last_number() is None and pending is None:
             raise log.UnknownEntity(parent)
-    with log.seeding(token):
-        # Whoever held the lock before us may have seeded what we need.
+    partition = partition_of(token)
+    with log.seeding(partition):
+        # Whoever held the lock before us may have done what we need.
         answer = log.append(token, write, request_id)
+        if answer.status == "fence":
+            pass_fence(partition)
+            answer = log.append(token, write, request_id)
         if answer.status == "seed":
-            seed(token, last_numbers)
+            seed(partition, last_numbers)
             answer = log.append(token, write, request_id)
     return answer
 

@@ -5,16 +5,19 @@ All keys of a partition `p` share the hash tag `{p}`, so that one script reaches
 key                        | type   | written by   | presence means                                | removed by
 ---------------------------|--------|--------------|-----------------------------------------------|-----------------
 `{p}:log`                  | stream | append       | events acknowledged and not yet stored        | remove
-`{p}:clock`                | string | append, seed | arrival of the newest event, in microseconds  | nobody
+`{p}:clock`                | string | append, pass | arrival of the newest event, in microseconds  | nobody
+`{p}:fence`                | string | pass         | the lineage whose numbers count, and run_id   | accept
+                           |        |              | of the process that may trust them            |
 `{p}:numbers`              | hash   | append, seed | parent path → last number given to a child,   | withdraw
-                           |        |              | and the run_id that may trust it (the fence)  |
+                           |        |              | and the lineage in which that is true         |
+`{p}:usage`                | hash   | append       | token → events and bytes of its that wait     | remove
 `{p}:pending`              | hash   | append       | path → newest acknowledged text, for reads    | remove, withdraw
                            |        | halt         | `behind`: the database is older than `stored` | resume, accept
 `{p}:stored`               | string | remove       | arrival of the newest event that a database   | accept lowers it
                            |        |              | has committed                                 |
 `{p}:receipt:<scope>:<id>` | string | append       | this request was answered, and with what      | its time to live
 `{p}:hinted`               | string | append       | a drain was asked for and has not begun       | drain; 2 s
-`{p}:seeding:<token>`      | string | seed         | someone seeds this application's counters     | seed; its lease
+`{p}:seeding`              | string | seed         | someone compares numbers with the database    | seed; its lease
 `heartbeat`                | string | workers      | a worker was at work                          | 15 s
 `probe`                    | string | readiness    | writes are taken                              | 1 s
 
@@ -60,6 +63,10 @@ class Keys:
         return self._key("clock")
 
     @property
+    def fence(self) -> str:
+        return self._key("fence")
+
+    @property
     def numbers(self) -> str:
         return self._key("numbers")
 
@@ -72,6 +79,10 @@ class Keys:
         return self._key("stored")
 
     @property
+    def usage(self) -> str:
+        return self._key("usage")
+
+    @property
     def hinted(self) -> str:
         return self._key("hinted")
 
@@ -79,5 +90,6 @@ class Keys:
         """`request_id` may be a client's own words: hashed, so that the key has one length."""
         return self._key(f"receipt:{scope}:{hashlib.sha256(request_id.encode()).hexdigest()[:32]}")
 
-    def seeding(self, token: str) -> str:
-        return self._key(f"seeding:{token}")
+    @property
+    def seeding(self) -> str:
+        return self._key("seeding")

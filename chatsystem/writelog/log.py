@@ -7,7 +7,7 @@ after the database has committed it.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
@@ -43,7 +43,7 @@ class OutcomeUnknown(LogUnavailable):
 
 
 class LogFull(LogUnavailable):
-    """The partition holds as many undrained events as it may."""
+    """The log holds as much of the application as it may."""
 
 
 class DatabaseBehind(LogUnavailable):
@@ -172,9 +172,12 @@ def append(token: str, write: Write, request_id: RequestId) -> Answer:
         keys.log,
         keys.pending,
         keys.hinted,
+        keys.fence,
+        keys.usage,
         keys.receipt(request_id.scope, request_id.id),
     ]
     arguments = [
+        token,
         write.verb,
         write.parent,
         write.name,
@@ -182,6 +185,7 @@ def append(token: str, write: Write, request_id: RequestId) -> Answer:
         request_id.fingerprint,
         request_id.lifetime,
         settings.WRITE_LOG_MAX_EVENTS,
+        settings.WRITE_LOG_MAX_BYTES,
         *write.texts,
     ]
     unanswered = False
@@ -215,7 +219,7 @@ def _append(keys: list[str], arguments: list[Any]) -> list[str]:
     # was there before, that is the EXPIRE: where it has arrived, so has the receipt.
     with client().pipeline(transaction=False) as pipeline:
         _script("append")(keys=keys, args=arguments, client=pipeline)
-        pipeline.expire(keys[-1], arguments[5])
+        pipeline.expire(keys[-1], arguments[6])
         pipeline.wait(settings.REDIS_REPLICAS, int(settings.REDIS_TIMEOUT * 1000) // 2)
         answer, _, replicas = pipeline.execute()
     if answer[0] in ("ok", "again") and replicas < settings.REDIS_REPLICAS:
@@ -223,21 +227,28 @@ def _append(keys: list[str], arguments: list[Any]) -> list[str]:
     return answer
 
 
-def seed(token: str, parent: str, last_number: int, drained_through: int) -> None:
-    """Lets append number `parent`'s children from `last_number` on. The caller holds the partition's row lock."""
-    keys = Keys(partition_of(token))
+def pass_fence(partition: int, drained_through: int) -> bool:
+    """Lets this Redis process pass the fence; whether its numbers count as they are. The caller holds the row lock."""
+    keys = Keys(partition)
     with _available():
-        _script("seed")(keys=[keys.numbers, keys.clock, keys.log], args=[parent, last_number, drained_through])
+        return _script("pass")(keys=[keys.fence, keys.clock], args=[drained_through]) == "kept"
+
+
+def seed(partition: int, parent: str, last_number: int) -> None:
+    """Lets append number `parent`'s children from `last_number` on. The caller holds the partition's row lock."""
+    keys = Keys(partition)
+    with _available():
+        _script("seed")(keys=[keys.numbers, keys.fence], args=[parent, last_number])
 
 
 @contextmanager
-def seeding(token: str) -> Iterator[None]:
-    """The application's lock: one process at a time seeds its counters. It saves work; the row lock keeps it right."""
-    lock = client().lock(Keys(partition_of(token)).seeding(token), timeout=30, blocking_timeout=5)
+def seeding(partition: int) -> Iterator[None]:
+    """One process at a time compares the partition with the database. It saves work; the row lock keeps it right."""
+    lock = client().lock(Keys(partition).seeding, timeout=30, sleep=0.02, blocking_timeout=5)
     with _available():
         acquired = lock.acquire()
     if not acquired:
-        raise LogUnavailable("another process is still seeding this application")
+        raise LogUnavailable("another process is still comparing this partition with the database")
     try:
         yield
     finally:
@@ -253,14 +264,17 @@ def read(partition: int, count: int, after: int = 0) -> list[Event]:
     return [Event(int(key.partition("-")[0]), e["verb"], e["path"], e["text"]) for key, e in entries]
 
 
-def remove(partition: int, through: int, events: Sequence[Event]) -> None:
-    """Forgets what the database has committed: the log up to `through`, and `events` in the pending view."""
+def remove(partition: int, through: int, events: Sequence[Event], dead: Collection[int] = ()) -> None:
+    """Forgets `events`, which the database has committed: in the log up to `through`, and in the pending view.
+
+    Those whose arrival is in `dead` stay in the view: their text is stored nowhere else that reads look.
+    """
     keys = Keys(partition)
     arguments: list[str | int] = [through]
     for event in events:
-        arguments += [event.path, event.arrival]
+        arguments += [event.path, event.arrival, len(event.text.encode()), "0" if event.arrival in dead else "1"]
     with _available():
-        _script("remove")(keys=[keys.log, keys.pending, keys.stored], args=arguments)
+        _script("remove")(keys=[keys.log, keys.pending, keys.stored, keys.usage], args=arguments)
 
 
 def stored_through(partition: int) -> int:
@@ -297,7 +311,7 @@ def accept(partition: int, drained_through: int) -> None:
     """Takes the database as it is for what has been stored. The caller holds the partition's row lock."""
     keys = Keys(partition)
     with _available():
-        _script("accept")(keys=[keys.numbers, keys.pending, keys.stored], args=[drained_through])
+        _script("accept")(keys=[keys.fence, keys.pending, keys.stored], args=[drained_through])
 
 
 def _of_all(command: str, key: str, *arguments: Any) -> list[Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -12,8 +11,8 @@ from django.conf import settings
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
-from chatsystem.writelog import log
-from chatsystem.writelog.keys import PARTITIONS, partition_of
+from chatsystem.writelog.keys import PARTITIONS
+from chatsystem.writelog.seed import pass_fence
 from tests.api.bench import Place, place_of
 from tests.bench import Tenant
 
@@ -37,20 +36,16 @@ def commands() -> Iterator[list[str]]:
                 seen.append(words[0].upper())
 
 
-def seed_every_partition() -> None:
-    """A new application falls into any of them, and the first one there lets its clock be seeded."""
-    tokens: dict[int, str] = {}
-    while len(tokens) < PARTITIONS:
-        token = secrets.token_hex(16)
-        tokens[partition_of(token)] = token
-    for token in tokens.values():
-        log.seed(token, "", 0, 0)
+def pass_every_fence() -> None:
+    """A new application falls into any partition, and the first one there lets Redis pass its fence."""
+    for partition in range(PARTITIONS):
+        pass_fence(partition)
 
 
 @pytest.fixture(params=["undrained", "drained"])
 def steady(request: pytest.FixtureRequest, place: Place, drained: Callable) -> Place:
     """A place where everything has been done before: connected, scripts loaded, numbers seeded."""
-    seed_every_partition()
+    pass_every_fence()
     created = place.create("text")
     place.change(created, "changed")
     place.read(created)

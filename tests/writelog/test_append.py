@@ -12,7 +12,7 @@ from django.db import connection
 from chatsystem.writelog import dead, log
 from chatsystem.writelog.intake import accept
 from chatsystem.writelog.keys import Keys, partition_of
-from chatsystem.writelog.log import LogFull, RequestId, UnknownEntity, Write
+from chatsystem.writelog.log import RequestId, UnknownEntity, Write
 from chatsystem.writelog.models import DeadEvent
 from messages_app.models import Message
 from tests.bench import RealRedis, Tenant, drain_all, in_threads
@@ -242,23 +242,6 @@ def test_the_same_request_sent_again_by_the_client_library_is_one_write(ours: Te
     assert (first.status, second.status) == ("ok", "again")
     assert (first.arrival, first.name) == (second.arrival, second.name)
     assert [m["body"] for m in ours.get("/chats/1/messages")["results"]] == ["once"]
-
-
-def test_a_full_log_refuses_and_changes_nothing(ours: Tenant, state: Any, settings: Any) -> None:
-    # Given a log that may hold 3 events and holds 2,
-    ours.chat()
-    settings.WRITE_LOG_MAX_EVENTS = 3
-
-    # when a batch of two arrives,
-    with pytest.raises(LogFull):
-        accept(ours.token, Write("create", f"{ours.token}/1", "", ["a", "b"]), {})
-
-    # then nothing of it is there, and one message still fits, under number 1; the next is refused as 503.
-    assert ours.message(1, "fits")["number"] == 1
-    refused = ours.api.post(f"{ours.path}/chats/1/messages", {"body": "x"}, format="json")
-    assert (refused.status_code, refused.headers["Retry-After"]) == (503, "1")
-    drain_all()
-    assert ours.message(1, "fits again")["number"] == 2
 
 
 def test_an_update_of_a_number_never_given_is_unknown(ours: Tenant) -> None:

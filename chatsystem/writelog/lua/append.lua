@@ -1,28 +1,32 @@
 #!lua
 -- append: accepts a write. The number, the event and the receipt live and die together; nothing else accepts anything.
 --
--- KEYS  1 numbers (HASH)  2 clock (STRING)  3 log (STREAM)  4 pending (HASH)  5 hinted (STRING)  6 receipt (STRING)
--- ARGV  1 verb         'create' or 'update'
---       2 parent       path of the parent; '' for an application
---       3 name         last part of the path: an application's token, the number that an update is for;
+-- KEYS  1 numbers (HASH)  2 clock (STRING)  3 log (STREAM)  4 pending (HASH)  5 hinted (STRING)  6 fence (STRING)
+--       7 usage (HASH)  8 receipt (STRING)
+-- ARGV  1 token        of the application
+--       2 verb         'create' or 'update'
+--       3 parent       path of the parent; '' for an application
+--       4 name         last part of the path: an application's token, the number that an update is for;
 --                      '' when a create is to be given the next number
---       4 fertile      '1' when what is created has numbered children of its own
---       5 fingerprint  hash of the request, to tell a repeated one from another under the same key
---       6 lifetime     of the receipt, in seconds
---       7 max_events   that the log may hold
---       8 …            texts, one for each event
+--       5 fertile      '1' when what is created has numbered children of its own
+--       6 fingerprint  hash of the request, to tell a repeated one from another under the same key
+--       7 lifetime     of the receipt, in seconds
+--       8 max_events   that the log may hold of the application
+--       9 max_bytes    of text that the log may hold of it
+--      10 …            texts, one for each event
 -- returns {status, arrival, name, hint}
 --       'ok'       accepted: arrival of the first event in microseconds, its number (or the name), '1' to hint a drain
 --       'behind'   the database is older than what it had stored: nothing is accepted until somebody has looked
 --       'again'    this request was accepted before: the same arrival and name as then
 --       'reused'   the receipt is another request's
---       'seed'     the numbers here were not seeded by this Redis process: seed, then ask again
+--       'fence'    nobody has compared this Redis process with the database: let it pass the fence, then ask again
+--       'seed'     the number that the write depends on is not known here: seed it, then ask again
 --       'missing'  no such child: the number was never given
---       'full'     the log holds max_events
+--       'full'     the log holds as much of the application as it may
 -- Whatever is not 'ok' has changed nothing.
-local numbers_key, clock_key, log_key, pending_key, hinted_key, receipt_key = unpack(KEYS)
-local verb, parent, name, fertile, fingerprint, lifetime, max_events = unpack(ARGV, 1, 7)
-local FIRST_TEXT = 8
+local numbers_key, clock_key, log_key, pending_key, hinted_key, fence_key, usage_key, receipt_key = unpack(KEYS)
+local token, verb, parent, name, fertile, fingerprint, lifetime, max_events, max_bytes = unpack(ARGV, 1, 9)
+local FIRST_TEXT = 10
 local count = #ARGV - FIRST_TEXT + 1
 
 if redis.call('HEXISTS', pending_key, 'behind') == 1 then return {'behind'} end
@@ -35,23 +39,29 @@ if receipt then
 end
 
 -- The fence. A Redis that was restarted, restored, flushed or promoted has another run_id; its numbers may be old, and an
--- old number would be given a second time. An absent number never means zero.
+-- old number would be given a second time.
 local run_id = string.match(redis.call('INFO', 'server'), 'run_id:(%x+)')
-local fence = redis.call('HGET', numbers_key, parent)
-local clock = redis.call('GET', clock_key)
-if not fence or not clock then return {'seed'} end
-local last_number, seeded_by = string.match(fence, '^(%d+) (%x+)$')
-if seeded_by ~= run_id then return {'seed'} end
+local fence, clock = redis.call('GET', fence_key), redis.call('GET', clock_key)
+if not fence or not clock then return {'fence'} end
+local lineage, passed_by = string.match(fence, '^(%d+) (%x+)$')
+if passed_by ~= run_id then return {'fence'} end
 
-if verb == 'update' then
-  if parent == '' then
-    if redis.call('HEXISTS', numbers_key, name) == 0 then return {'seed'} end
-  elseif tonumber(name) > tonumber(last_number) then
-    return {'missing'}
-  end
+-- A number of another lineage is from before a loss. An absent one never means zero.
+local last_number
+if parent ~= '' or verb == 'update' then
+  local number = redis.call('HGET', numbers_key, parent ~= '' and parent or name)
+  if not number then return {'seed'} end
+  local told_in
+  last_number, told_in = string.match(number, '^(%d+) (%S+)$')
+  if told_in ~= lineage then return {'seed'} end
 end
+if verb == 'update' and parent ~= '' and tonumber(name) > tonumber(last_number) then return {'missing'} end
 
-if redis.call('XLEN', log_key) + count > tonumber(max_events) then return {'full'} end
+local bytes = 0
+for i = FIRST_TEXT, #ARGV do bytes = bytes + #ARGV[i] end
+local used_events, used_bytes = string.match(redis.call('HGET', usage_key, token) or '0 0', '^(%d+) (%d+)$')
+used_events, used_bytes = used_events + count, used_bytes + bytes
+if used_events > tonumber(max_events) or used_bytes > tonumber(max_bytes) then return {'full'} end
 
 -- Arrivals increase strictly, whatever the host's clock does: they order the writes and name the log's entries.
 local time = redis.call('TIME')
@@ -76,13 +86,14 @@ for i = 1, count do
   redis.call('XADD', log_key, at .. '-0', 'verb', verb, 'path', path, 'text', text)
   redis.call('HSET', pending_key, path, at .. ' ' .. created .. ' ' .. text)
   if verb == 'create' and fertile == '1' then
-    redis.call('HSET', numbers_key, path, '0 ' .. run_id)
+    redis.call('HSET', numbers_key, path, '0 ' .. lineage)
   end
 end
 
 if numbered then
-  redis.call('HSET', numbers_key, parent, whole(tonumber(last_number) + count) .. ' ' .. run_id)
+  redis.call('HSET', numbers_key, parent, whole(tonumber(last_number) + count) .. ' ' .. lineage)
 end
+redis.call('HSET', usage_key, token, whole(used_events) .. ' ' .. whole(used_bytes))
 redis.call('SET', clock_key, whole(arrival + count - 1))
 redis.call('SET', receipt_key, fingerprint .. ' ' .. whole(arrival) .. ' ' .. name, 'EX', lifetime)
 local hint = redis.call('SET', hinted_key, '1', 'NX', 'PX', 2000) and '1' or '0'

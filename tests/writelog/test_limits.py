@@ -1,0 +1,232 @@
+"""What one application may have in the log: events and bytes, counted exactly, and refused beyond."""
+
+from __future__ import annotations
+
+import secrets
+from typing import Any
+
+import pytest
+from django.conf import settings as configured
+
+from applications.models import Application
+from chatsystem.writelog import dead, log
+from chatsystem.writelog.drain import drain
+from chatsystem.writelog.intake import accept
+from chatsystem.writelog.keys import Keys, partition_of
+from chatsystem.writelog.log import LogFull, Write
+from chatsystem.writelog.models import DeadEvent, Partition
+from tests.api.bench import nothing_left_behind
+from tests.bench import RealRedis, Tenant, drain_all
+
+#: Four bytes in UTF-8.
+WIDE = "\N{GRINNING FACE}"
+
+
+def usage(tenant: Tenant) -> tuple[int, int]:
+    """What Redis says that the tenant has in the log: events, and bytes of their texts."""
+    found = log.client().hget(Keys(partition_of(tenant.token)).usage, tenant.token) or "0 0"
+    events, size = found.split(" ")
+    return int(events), int(size)
+
+
+def in_the_log(tenant: Tenant) -> tuple[int, int]:
+    """The same, counted event by event."""
+    events = log.read(partition_of(tenant.token), 10_000)
+    own = [event for event in events if event.path.partition("/")[0] == tenant.token]
+    return len(own), sum(len(event.text.encode()) for event in own)
+
+
+def neighbour(tenant: Tenant) -> Tenant:
+    """Another application of the same partition."""
+    token = secrets.token_hex(16)
+    while partition_of(token) != partition_of(tenant.token):
+        token = secrets.token_hex(16)
+    accept(token, Write("create", "", token, ["neighbour"], fertile=True), {})
+    return Tenant(tenant.api, token)
+
+
+def refused(tenant: Tenant, data: Any) -> bool:
+    """Whether posting to chat 1 is a 503 that tells when to come back, and changes nothing."""
+    with nothing_left_behind():
+        response = tenant.api.post(f"{tenant.path}/chats/1/messages", data, format="json")
+    return (response.status_code, response.headers.get("Retry-After")) == (503, "1")
+
+
+def test_beyond_so_many_events_an_application_is_refused_and_nothing_changes(ours: Tenant, settings: Any) -> None:
+    # Given an application that may have 3 events in the log and has 2,
+    ours.chat()
+    settings.WRITE_LOG_MAX_EVENTS = 3
+
+    # then a batch of two is refused whole, one message fits, under number 1, and the next is refused,
+    assert refused(ours, [{"body": "a"}, {"body": "b"}])
+    assert ours.message(1, "fits")["number"] == 1
+    assert refused(ours, {"body": "x"})
+    with pytest.raises(LogFull):
+        accept(ours.token, Write("update", ours.token, "1", ["x"]), {})
+
+    # until they are stored.
+    drain_all()
+    assert ours.message(1, "fits again")["number"] == 2
+
+
+def test_beyond_so_many_bytes_an_application_is_refused_and_nothing_changes(ours: Tenant, settings: Any) -> None:
+    # Given an application that may have 10 bytes more in the log than it has,
+    ours.chat()
+    settings.WRITE_LOG_MAX_BYTES = usage(ours)[1] + 10
+
+    # then what counts is the bytes of all texts together,
+    assert refused(ours, {"body": WIDE * 3})
+    assert refused(ours, [{"body": WIDE * 2}, {"body": "abc"}])
+    assert ours.message(1, WIDE * 2)["number"] == 1
+    assert refused(ours, {"body": "abc"})
+    assert ours.message(1, "ab")["number"] == 2
+
+    # until they are stored.
+    drain_all()
+    assert ours.message(1, WIDE * 3)["number"] == 3
+
+
+def test_a_neighbour_in_the_same_partition_is_not_refused_with_the_one_that_floods_it(
+    ours: Tenant, settings: Any
+) -> None:
+    ours.chat()
+    theirs = neighbour(ours)
+    theirs.chat()
+    settings.WRITE_LOG_MAX_EVENTS = 3
+    ours.message(1)
+    assert refused(ours, {"body": "x"})
+
+    assert theirs.message(1)["number"] == 1
+    assert refused(theirs, {"body": "x"})
+
+
+def test_any_request_that_is_valid_fits_into_an_empty_log(ours: Tenant) -> None:
+    # The smallest limits that settings allow.
+    assert (configured.WRITE_LOG_MAX_EVENTS, configured.WRITE_LOG_MAX_BYTES) >= (1_000, configured.MAX_REQUEST_BYTES)
+    ours.chat()
+    drain_all()
+
+    assert len(ours.batch(1, ["x" * 4_000] * 1_000)) == 1_000
+
+
+def test_usage_is_what_the_log_holds_through_creates_updates_batches_and_partial_drains(
+    ours: Tenant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given two applications of one partition, with texts of many lengths,
+    theirs = neighbour(ours)
+    for tenant in (ours, theirs):
+        tenant.chat(WIDE)
+        tenant.batch(1, [WIDE * i for i in range(1, 8)])
+        tenant.api.patch(f"{tenant.path}/chats/1/messages/3", {"body": "changed"}, format="json")
+        assert usage(tenant) == in_the_log(tenant)
+
+    # when they are drained a few events at a time, then at each step usage is what is left.
+    monkeypatch.setattr("chatsystem.writelog.drain.BATCH", 4)
+    partition = partition_of(ours.token)
+    while log.length(partition):
+        drain(partition, seconds=0)
+        assert usage(ours) == in_the_log(ours)
+        assert usage(theirs) == in_the_log(theirs)
+    assert not log.client().exists(Keys(partition).usage)
+
+
+def test_a_removal_that_comes_twice_or_late_is_counted_once(ours: Tenant) -> None:
+    # Given two removals that overlap, of batches that one drain after the other has read,
+    ours.chat()
+    ours.batch(1, ["a", "bb", "ccc", "dddd"])
+    partition = partition_of(ours.token)
+    events = log.read(partition, 100)
+    early, all_but_one = events[:3], events[:-1]
+
+    # when they are done in any order, and one of them again,
+    log.remove(partition, early[-1].arrival, early)
+    assert usage(ours) == in_the_log(ours) == (3, 9)
+    log.remove(partition, all_but_one[-1].arrival, all_but_one)
+    assert usage(ours) == in_the_log(ours) == (1, 4)
+    log.remove(partition, all_but_one[-1].arrival, all_but_one)
+    log.remove(partition, early[-1].arrival, early)
+
+    # then usage is still what is left.
+    assert usage(ours) == in_the_log(ours) == (1, 4)
+
+
+def test_dead_events_are_no_usage_neither_when_they_die_nor_when_they_are_replayed(ours: Tenant) -> None:
+    # Given a message that waits behind a chat that died,
+    drain_all()
+    row = Application.objects.get()
+    Application.objects.all().delete()
+    ours.chat("dead")
+    drain_all()
+    assert usage(ours) == (0, 0)
+    row.save(force_insert=True)
+    ours.message(1, "waits")
+
+    # when the chat is replayed, then the usage is the message's alone.
+    assert dead.replay(DeadEvent.objects.get())
+    assert usage(ours) == in_the_log(ours) == (1, 5)
+
+
+def test_the_dead_of_a_drain_that_died_before_its_removal_are_still_shown(
+    ours: Tenant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given a drain that set an event aside and died before it could remove anything,
+    drain_all()
+    Application.objects.all().delete()
+    ours.chat("acknowledged")
+    with monkeypatch.context() as patched:
+        patched.setattr(log, "remove", _die)
+        with pytest.raises(KeyboardInterrupt):
+            drain_all()
+    assert DeadEvent.objects.count() == 1
+
+    # when the next one removes what it finds stored,
+    drain_all()
+
+    # then reads go on to show what was acknowledged.
+    assert not log.lengths()
+    assert ours.get("/chats/1")["title"] == "acknowledged"
+
+
+def test_what_a_restarted_redis_has_in_its_log_is_its_usage(ours: Tenant, redis_server: RealRedis) -> None:
+    ours.chat()
+    ours.batch(1, ["a", "bb"])
+    redis_server.restart()
+    assert usage(ours) == in_the_log(ours)
+
+    drain_all()
+
+    assert usage(ours) == (0, 0)
+
+
+def test_usage_that_an_older_redis_brought_back_is_forgotten_with_an_empty_log(ours: Tenant, state: Any) -> None:
+    state.hset(Keys(partition_of(ours.token)).usage, ours.token, "99999 99999999")
+
+    drain_all()
+
+    assert usage(ours) == (0, 0)
+
+
+def test_a_full_redis_refuses_writes_and_gets_empty_by_being_drained(ours: Tenant, state: Any) -> None:
+    # Given a Redis that holds as much as it may,
+    ours.chat()
+    ours.batch(1, ["x" * 10_000] * 100)
+    state.config_set("maxmemory", state.info("memory")["used_memory"] - 200_000)
+    try:
+        # then nothing is accepted,
+        assert refused(ours, {"body": "y"})
+        assert ours.api.get("/health/ready").status_code == 503
+
+        # and what was is read, drained and forgotten,
+        assert ours.get("/chats/1/messages/100")["body"] == "x" * 10_000
+        drain_all()
+        assert not log.lengths()
+        assert Partition.objects.get(pk=partition_of(ours.token)).drained_through
+
+        # whereupon there is room again.
+        assert ours.message(1)["number"] == 101
+    finally:
+        state.config_set("maxmemory", 0)
+
+
+def _die(*args: object) -> None:
+    raise KeyboardInterrupt
