@@ -1,12 +1,12 @@
-"""How much a flood on one application slows another: its p99, with the flood and without, in one run.
+"""How much a flood on one application slows another: its p99 beside the flood, and alone, in one run.
 
-    .venv/bin/python -m bench.flood [--batches] [--impatient] [--clients 64] [--seconds 20]
+    .venv/bin/python -m bench.flood [--batches] [--impatient] [--clients 64] [--seconds 60]
 
-The quiet application's clients post a message each 50 ms. The flood's post as fast as they can: single messages, or
-batches of 1000. They wait as Retry-After tells them, unless they are impatient: those ask again at once. All clients run
-at the lowest priority, since in earnest they are other machines. Three rounds of each, in turn; DATABASE=mariadb before it
-measures on MariaDB. Prints the quiet application's percentiles, how long its messages take to be stored, and the ratio of
-the median p99s; fails when that is above 2.
+The quiet application's clients post a message each 50 ms. The flood's post as fast as they can, single messages or
+batches of 1000, in every second period of 5 s, so that whatever else the machine does falls on both. They wait as
+Retry-After tells them, unless they are impatient: those ask again at once. They run at the lowest priority, since in
+earnest they are other machines. DATABASE=mariadb before it measures on MariaDB. Prints percentiles, how long messages
+take to be stored, and the ratio of the p99s; fails when that is above 2.
 """
 
 from __future__ import annotations
@@ -17,14 +17,15 @@ import os
 import statistics
 import sys
 import time
-from collections import Counter
-from dataclasses import dataclass, field
+from collections import Counter, defaultdict
 
 from bench import running
 from bench.clients import Client, percentile
 from tests.embedded.product import Product
 
-ROUNDS = 3
+PERIOD = 5.0
+#: Seconds of a period that are not counted: the flood before it is still being stored, or this one is still to begin.
+PASSING = 1.5
 QUIET_CLIENTS = 8
 QUIET_PAUSE = 0.05
 PROCESSES = 2
@@ -32,22 +33,82 @@ ALLOWED = 2.0
 BATCH = [{"body": "one of a thousand messages"}] * 1000
 
 
-@dataclass
-class Round:
-    """What the quiet application's clients saw."""
+def flooded(moment: float) -> bool:
+    """Whether the flood is on. The monotonic clock is the machine's, so all processes agree."""
+    return int(moment // PERIOD) % 2 == 1
 
-    milliseconds: list[float] = field(default_factory=list)
-    stored: list[float] = field(default_factory=list)
-    refused: int = 0
 
-    @property
-    def p99(self) -> float:
-        return percentile(self.milliseconds, 0.99)
+class Quiet:
+    """The quiet application, and what its clients saw: without the flood (False) and beside it (True)."""
 
-    def __str__(self) -> str:
-        shares = ", ".join(f"p{share} {percentile(self.milliseconds, share / 100):.1f} ms" for share in (50, 95, 99))
-        stored = f"stored after {statistics.median(self.stored):.2f} s (worst {max(self.stored):.2f} s)"
-        return f"{shares}; {len(self.milliseconds)} posts, {self.refused} refused; {stored}"
+    def __init__(self, url: str, path: str, seconds: float) -> None:
+        self.url, self.path = url, path
+        self.end = time.monotonic() + seconds
+        self.milliseconds: dict[bool, list[float]] = defaultdict(list)
+        self.stored: dict[bool, list[float]] = defaultdict(list)
+        self.refused: Counter[bool] = Counter()
+
+    async def run(self) -> None:
+        await asyncio.gather(self._follow(), *(self._post() for _ in range(QUIET_CLIENTS)))
+
+    async def _post(self) -> None:
+        client = Client(self.url)
+        while time.monotonic() < self.end:
+            answer = await client.post(self.path, {"body": "a quiet message"})
+            if answer.began % PERIOD > PASSING:
+                if answer.status == 201:
+                    self.milliseconds[flooded(answer.began)].append(answer.milliseconds)
+                else:
+                    self.refused[flooded(answer.began)] += 1
+            await asyncio.sleep(QUIET_PAUSE)
+        client.close()
+
+    async def _follow(self) -> None:
+        """How long it takes until the chat's count, which moves when a message is stored, includes one just posted."""
+        client = Client(self.url)
+        chat = self.path.removesuffix("/messages")
+        while time.monotonic() < self.end:
+            answer = await client.post(self.path, {"body": "a message to be followed"})
+            if answer.status == 201:
+                while (await client.get(chat)).json()["messages_count"] < answer.json()["number"]:
+                    await asyncio.sleep(0.02)
+                if answer.began % PERIOD > PASSING:
+                    self.stored[flooded(answer.began)].append(time.monotonic() - answer.ended)
+            await asyncio.sleep(0.3)
+        client.close()
+
+    def report(self) -> float:
+        """Prints what was seen, and returns how many times as high the p99 is beside the flood."""
+        for beside, name in ((False, "alone"), (True, "beside the flood")):
+            seen = self.milliseconds[beside]
+            shares = ", ".join(f"p{share} {percentile(seen, share / 100):.1f} ms" for share in (50, 95, 99))
+            print(f"{name}: {shares}, {len(seen)} posts, {self.refused[beside]} refused")
+            stored = self.stored[beside]
+            print(f"    stored after {statistics.median(stored):.2f} s, at worst {max(stored):.2f} s")
+        ratio = percentile(self.milliseconds[True], 0.99) / percentile(self.milliseconds[False], 0.99)
+        print(f"p99 beside the flood is {ratio:.2f} times that alone")
+        return ratio
+
+
+async def flood(given: argparse.Namespace) -> Counter[int]:
+    """Answers by status, until the time is over."""
+    answers: Counter[int] = Counter()
+    end = time.monotonic() + given.seconds
+
+    async def post() -> None:
+        client = Client(given.url)
+        while (now := time.monotonic()) < end:
+            if not flooded(now):
+                await asyncio.sleep(PERIOD - now % PERIOD)
+                continue
+            answer = await client.post(given.path, BATCH if given.batches else {"body": "one of very many"})
+            answers[answer.status] += 1
+            if answer.status != 201 and not given.impatient:
+                await asyncio.sleep(answer.retry_after)
+        client.close()
+
+    await asyncio.gather(*(post() for _ in range(given.clients // PROCESSES)))
+    return answers
 
 
 async def open_chat(url: str) -> str:
@@ -58,102 +119,16 @@ async def open_chat(url: str) -> str:
     return f"/applications/{token}/chats/1/messages"
 
 
-async def quiet(url: str, path: str, seconds: float) -> Round:
-    seen = Round()
-    end = time.monotonic() + seconds
-
-    async def post(number: int) -> None:
-        client = Client(url)
-        await asyncio.sleep(number * QUIET_PAUSE / QUIET_CLIENTS)
-        while time.monotonic() < end:
-            answer = await client.post(path, {"body": "a quiet message"})
-            if answer.status == 201:
-                seen.milliseconds.append(answer.milliseconds)
-            else:
-                seen.refused += 1
-            await asyncio.sleep(QUIET_PAUSE)
-        client.close()
-
-    async def follow() -> None:
-        """How long it takes until the parent's count, which moves when a message is stored, shows one just posted."""
-        client = Client(url)
-        chat = path.removesuffix("/messages")
-        while time.monotonic() < end:
-            answer = await client.post(path, {"body": "a message to be followed"})
-            if answer.status != 201:
-                continue
-            number = answer.json()["number"]
-            while (await client.get(chat)).json()["messages_count"] < number:
-                await asyncio.sleep(0.02)
-            seen.stored.append(time.monotonic() - answer.ended)
-            await asyncio.sleep(0.5)
-        client.close()
-
-    await asyncio.gather(follow(), *(post(number) for number in range(QUIET_CLIENTS)))
-    return seen
-
-
-async def flood(url: str, path: str, seconds: float, clients: int, batches: bool, impatient: bool) -> Counter[int]:
-    answers: Counter[int] = Counter()
-    end = time.monotonic() + seconds
-
-    async def post() -> None:
-        client = Client(url)
-        while time.monotonic() < end:
-            answer = await client.post(path, BATCH if batches else {"body": "one of very many"})
-            answers[answer.status] += 1
-            if answer.status != 201 and not impatient:
-                await asyncio.sleep(answer.retry_after)
-        client.close()
-
-    await asyncio.gather(*(post() for _ in range(clients)))
-    return answers
-
-
-class Flood:
-    """The flooding clients, in processes of their own."""
-
-    def __init__(self, arguments: list[str]) -> None:
-        self.arguments = arguments
-
-    async def run(self) -> Counter[int]:
-        command = [sys.executable, "-m", "bench.flood", "--flood", *self.arguments]
-        processes = [
-            await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE) for _ in range(PROCESSES)
-        ]
-        answers: Counter[int] = Counter()
-        for process in processes:
-            output, _ = await process.communicate()
-            for line in output.decode().split():
-                status, _, count = line.partition(":")
-                answers[int(status)] += int(count)
-        return answers
-
-
-async def measure(product: Product, arguments: argparse.Namespace) -> float:
+async def measure(product: Product, seconds: float) -> float:
     ours, theirs = await open_chat(product.url), await open_chat(product.url)
-    kind = ["--batches"] * arguments.batches + ["--impatient"] * arguments.impatient
-    theirs_flood = Flood(
-        [*kind, "--clients", str(arguments.clients // PROCESSES), "--seconds", str(arguments.seconds + 2), "--url"]
-        + [product.url, "--path", theirs]
-    )
-    await quiet(product.url, ours, 3)
-    alone: list[float] = []
-    beside: list[float] = []
-    for _ in range(ROUNDS):
-        seen = await quiet(product.url, ours, arguments.seconds)
-        print(f"alone:  {seen}", flush=True)
-        alone.append(seen.p99)
-        flooding = asyncio.create_task(theirs_flood.run())
-        await asyncio.sleep(1)
-        seen = await quiet(product.url, ours, arguments.seconds)
-        print(f"beside: {seen}", flush=True)
-        beside.append(seen.p99)
-        print(f"        the flood was answered {dict(await flooding)} times", flush=True)
-        await asyncio.sleep(5)
-    ratio = statistics.median(beside) / statistics.median(alone)
-    print(f"p99 beside the flood is {ratio:.2f} times that alone")
-    return ratio
+    # The same command in processes of its own, which flood.
+    command = [sys.executable, "-m", "bench.flood", *sys.argv[1:], "--url", product.url, "--path", theirs]
+    floods = [await asyncio.create_subprocess_exec(*command) for _ in range(PROCESSES)]
+    quiet = Quiet(product.url, ours, seconds)
+    await quiet.run()
+    for process in floods:
+        await process.wait()
+    return quiet.report()
 
 
 def main() -> None:
@@ -161,18 +136,16 @@ def main() -> None:
     parser.add_argument("--batches", action="store_true", help="1000 messages in each request of the flood")
     parser.add_argument("--impatient", action="store_true", help="the flood takes no notice of Retry-After")
     parser.add_argument("--clients", type=int, default=64, help="of the flood")
-    parser.add_argument("--seconds", type=float, default=20, help="of each round")
-    parser.add_argument("--flood", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--url", help=argparse.SUPPRESS)
     parser.add_argument("--path", help=argparse.SUPPRESS)
     given = parser.parse_args()
-    if given.flood:
+    if given.url:
         os.nice(19)
-        seen = asyncio.run(flood(given.url, given.path, given.seconds, given.clients, given.batches, given.impatient))
-        print(*(f"{status}:{count}" for status, count in seen.items()))
+        print(f"    a flooding process was answered {dict(asyncio.run(flood(given)))} times")
         return
     with running.product() as product:
-        ratio = asyncio.run(measure(product, given))
+        ratio = asyncio.run(measure(product, given.seconds))
     sys.exit(ratio > ALLOWED)
 
 

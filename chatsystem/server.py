@@ -1,10 +1,15 @@
-"""The gunicorn worker: what it answers by itself, before Django sees a request, is JSON in the API's error shape."""
+"""The gunicorn worker: applications take turns, and what it answers by itself is JSON in the API's error shape.
+
+Turns are documented in docs/write-log.md.
+"""
 
 from __future__ import annotations
 
 import json
+import re
 import socket
 import time
+from concurrent.futures import Future, ThreadPoolExecutor
 from http import HTTPStatus
 from typing import Any
 
@@ -17,7 +22,13 @@ from gunicorn.http.errors import (
     LimitRequestLine,
     ParseException,
 )
-from gunicorn.workers.gthread import TConn, ThreadWorker
+from gunicorn.workers.gthread import _DEFER, TConn, ThreadWorker
+
+from chatsystem.turns import Turns
+
+#: What gunicorn makes of a connection on which nothing has arrived: back to the poller, without a thread.
+DEFERRED: Future[Any] = Future()
+DEFERRED.set_result(_DEFER)
 
 #: What a client did wrong: the first entry that its exception is an instance of.
 CLIENT_ERRORS: list[tuple[type[Exception], HTTPStatus, str, str]] = [
@@ -40,7 +51,50 @@ LINGER_SECONDS = 10.0
 LINGER_SILENCE = 2.0
 
 
+#: Whose a request is: its application's, or that of the other routes with the same beginning.
+PARTY = re.compile(rb"\S+ /(applications/[0-9a-f]{32}|[a-z]*)")
+#: Bytes of a request that tell it.
+PARTY_BYTES = 64
+
+
 class ApiWorker(ThreadWorker):
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        threads = self.cfg.threads
+        self.turns: Turns[TConn] = Turns(threads, share=max(threads // 2, 1), room=self.worker_connections // 4)
+        #: Of the connections whose request is under way.
+        self.parties: dict[TConn, str] = {}
+        #: Beside the threads that answer: to refuse needs none of theirs, and who is slow to go keeps nobody waiting.
+        self.refusals = ThreadPoolExecutor(max_workers=1)
+
+    # The next three run on the main loop, one after the other.
+
+    def enqueue_req(self, conn: TConn) -> None:
+        """Gives a connection whose request has begun to arrive a place in its party's line."""
+        begun = beginning(conn)
+        if begun is None:
+            self.finish_request(conn, DEFERRED)
+            return
+        found = PARTY.match(begun)
+        if self.turns.wait(found[1].decode() if found else "", conn):
+            self.take_turns()
+        else:
+            refusal = self.refusals.submit(refuse, conn)
+            refusal.add_done_callback(lambda done: self.method_queue.defer(self.finish_request, conn, done))
+
+    def take_turns(self) -> None:
+        while turn := self.turns.next():
+            party, conn = turn
+            self.parties[conn] = party
+            super().enqueue_req(conn)
+
+    def finish_request(self, conn: TConn, fs: Future[Any]) -> None:
+        party = self.parties.pop(conn, None)
+        if party is not None:
+            self.turns.done(party)
+        super().finish_request(conn, fs)
+        self.take_turns()
+
     def handle(self, conn: TConn) -> Any:
         keep_alive = super().handle(conn)
         if keep_alive is False:
@@ -60,6 +114,31 @@ class ApiWorker(ThreadWorker):
             self.log.debug("The client was gone before its error could be sent.")
 
 
+def beginning(conn: TConn) -> bytes | None:
+    """What is there of the connection's next request, at most PARTY_BYTES; None while nothing is. Never waits."""
+    if conn.initialized and (read_ahead := conn.parser.unreader.buf.getvalue()):
+        return bytes(read_ahead[:PARTY_BYTES])
+    try:
+        return conn.sock.recv(PARTY_BYTES, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+    except BlockingIOError:
+        return None
+    except OSError:
+        # It broke: whoever handles it will see.
+        return b""
+
+
+def refuse(conn: TConn) -> bool:
+    """Answers 503 without reading the request, and ends the connection: so says the False that it returns."""
+    busy = "Too many requests of this application wait to be answered. Try again."
+    unavailable = error_response(
+        HTTPStatus.SERVICE_UNAVAILABLE, "server_error", "service_unavailable", busy, "Retry-After: 1"
+    )
+    conn.sock.setblocking(True)
+    conn.sock.sendall(unavailable)
+    linger(conn.sock)
+    return False
+
+
 def answer_to(exc: Exception) -> tuple[HTTPStatus, str, str, str]:
     """Status, type, code and detail."""
     if not isinstance(exc, SERVER_ERRORS):
@@ -69,13 +148,13 @@ def answer_to(exc: Exception) -> tuple[HTTPStatus, str, str, str]:
     return HTTPStatus.INTERNAL_SERVER_ERROR, "server_error", "error", "A server error occurred."
 
 
-def error_response(status: HTTPStatus, kind: str, code: str, detail: str) -> bytes:
+def error_response(status: HTTPStatus, kind: str, code: str, detail: str, *headers: str) -> bytes:
     body = json.dumps({"type": kind, "errors": [{"code": code, "detail": detail, "attr": None}]}).encode()
     head = (
         f"HTTP/1.1 {status.value} {status.phrase}\r\n"
         "Connection: close\r\n"
         "Content-Type: application/json\r\n"
-        f"Content-Length: {len(body)}\r\n\r\n"
+        f"Content-Length: {len(body)}\r\n" + "".join(f"{header}\r\n" for header in headers) + "\r\n"
     )
     return head.encode() + body
 
