@@ -33,7 +33,13 @@ def test_each_variable_that_the_code_reads_is_documented_and_no_other() -> None:
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("WRITE_LOG_MAX_EVENTS", "many"), ("WRITE_LOG_MAX_EVENTS", "1"), ("REDIS_TIMEOUT", "0"), ("DEBUG", "perhaps")],
+    [
+        ("WRITE_LOG_MAX_EVENTS", "many"),
+        ("WRITE_LOG_MAX_EVENTS", "1"),
+        ("WRITE_LOG_MAX_BYTES", "1000000"),
+        ("REDIS_TIMEOUT", "0"),
+        ("DEBUG", "perhaps"),
+    ],
 )
 def test_a_wrong_value_fails_at_the_start_and_is_named(tmp_path: Path, name: str, value: str) -> None:
     environment = {**os.environ, "DATA_DIR": str(tmp_path), name: value}
