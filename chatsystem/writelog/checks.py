@@ -58,6 +58,31 @@ def state_redis_keeps_what_it_acknowledges(databases: object = None, **kwargs: o
 
 
 @register(Tags.database)
+def broker_is_not_full_with_the_state_redis(databases: object = None, **kwargs: object) -> list[CheckMessage]:
+    if not databases or _server(settings.CELERY_BROKER_URL) != _server(settings.REDIS_URL):
+        return []
+    try:
+        bounded = log.max_memory()
+    except log.LogUnavailable:
+        return []  # W002 tells.
+    if not bounded:
+        return []
+    return [
+        Warning(
+            "The state Redis has a maxmemory and is the broker too: once it is full, no worker is told to empty it.",
+            hint="Set CELERY_BROKER_URL and CACHE_URL to another Redis.",
+            id="chatsystem.W003",
+        )
+    ]
+
+
+def _server(url: str) -> str:
+    """What tells one Redis from another in its URL, however that is spelt: host and port, or the socket's path."""
+    parts = urlsplit(url)
+    return f"{parts.hostname}:{parts.port or 6379}" if parts.hostname else parts.path
+
+
+@register(Tags.database)
 def database_is_not_behind(databases: object = None, **kwargs: object) -> list[CheckMessage]:
     if not databases:
         return []

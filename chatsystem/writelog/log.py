@@ -409,6 +409,15 @@ def hazards() -> list[str]:
     return [f"{name} is {found.get(name)}, not {safe}" for name, safe in SAFE.items() if found.get(name) != safe]
 
 
+def max_memory() -> int:
+    """Bytes that the state Redis may use; 0 when nothing bounds it, or its configuration cannot be read."""
+    with _available():
+        try:
+            return int(client().config_get("maxmemory")["maxmemory"])
+        except redis.exceptions.NoPermissionError:
+            return 0
+
+
 def beat_heart() -> None:
     """Called by a worker, to say that workers work."""
     with _available():

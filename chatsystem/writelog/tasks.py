@@ -39,7 +39,9 @@ def show_up(**kwargs: object) -> None:
 @shared_task(name="writelog.sweep")
 def sweep() -> None:
     """Drains what a lost hint left behind, and sees whether the database is still the one that it was."""
-    log.beat_heart()
+    # A full Redis takes no sign of life, and has to be emptied all the more.
+    with suppress(log.LogUnavailable):
+        log.beat_heart()
     behind.halt_or_resume()
     for partition in log.lengths():
         drain_partition.delay(partition)

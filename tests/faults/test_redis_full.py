@@ -30,9 +30,7 @@ def full_soon(tmp_path: Path) -> Iterator[Product]:
             folder = DataDir(tmp_path / name)
             for path in (folder.redis_socket.parent, folder.redis):
                 path.mkdir(parents=True)
-            server = subprocess.Popen(
-                [*redis_server.command(folder), "--maxmemory", limit], stdout=subprocess.DEVNULL
-            )
+            server = subprocess.Popen([*redis_server.command(folder), "--maxmemory", limit], stdout=subprocess.DEVNULL)
             ends.callback(server.wait)
             ends.callback(server.kill)
             settings[name] = f"unix://{folder.redis_socket}?db=0"

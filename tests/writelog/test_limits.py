@@ -6,6 +6,7 @@ import secrets
 from typing import Any
 
 import pytest
+from django.core.checks import run_checks
 
 from applications.models import Application
 from chatsystem.writelog import dead, log
@@ -224,6 +225,20 @@ def test_a_full_redis_refuses_writes_and_gets_empty_by_being_drained(ours: Tenan
 
         # whereupon there is room again.
         assert ours.message(1)["number"] == 101
+    finally:
+        state.config_set("maxmemory", 0)
+
+
+def test_a_broker_that_would_be_full_with_the_state_redis_is_named(ours: Tenant, state: Any, settings: Any) -> None:
+    def found() -> list[str | None]:
+        return [error.id for error in run_checks(databases=["default"]) if error.id == "chatsystem.W003"]
+
+    assert found() == []
+    state.config_set("maxmemory", 2**30)
+    try:
+        assert found() == ["chatsystem.W003"]
+        settings.CELERY_BROKER_URL = "redis://elsewhere:6379/0"
+        assert found() == []
     finally:
         state.config_set("maxmemory", 0)
 
