@@ -188,6 +188,28 @@ def test_the_dead_of_a_drain_that_died_before_its_removal_are_still_shown(
     assert ours.get("/chats/1")["title"] == "acknowledged"
 
 
+def test_a_replay_of_what_the_log_still_holds_takes_nothing_off_the_usage(
+    ours: Tenant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given an event that died, in a drain that died before it could remove it,
+    drain_all()
+    row = Application.objects.get()
+    Application.objects.all().delete()
+    ours.chat("replayed")
+    with monkeypatch.context() as patched:
+        patched.setattr(log, "remove", _die)
+        with pytest.raises(KeyboardInterrupt):
+            drain_all()
+    row.save(force_insert=True)
+
+    # when it is replayed, then the log and the usage agree until the next drain.
+    assert dead.replay(DeadEvent.objects.get())
+    assert usage(ours) == in_the_log(ours) == (1, 8)
+    drain_all()
+    assert usage(ours) == in_the_log(ours) == (0, 0)
+    assert ours.get("/chats/1")["title"] == "replayed"
+
+
 def test_what_a_restarted_redis_has_in_its_log_is_its_usage(ours: Tenant, redis_server: RealRedis) -> None:
     ours.chat()
     ours.batch(1, ["a", "bb"])
