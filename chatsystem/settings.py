@@ -175,6 +175,8 @@ SEARCH_INDEX_PATH = env.path("SEARCH_INDEX_PATH", DATA_DIR.search_index)
 # Celery ---------------------------------------------------------------------------------------------------------------
 
 CELERY_BROKER_URL = for_kombu(env.str("CELERY_BROKER_URL", "") or env.str("REDIS_URL", "") or f"unix://{_socket}?db=2")
+# Of CELERY_BROKER_URL Celery takes the environment's word, as it is spelt there, and not ours. These go before it.
+CELERY_BROKER_READ_URL = CELERY_BROKER_WRITE_URL = CELERY_BROKER_URL
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_BROKER_CONNECTION_MAX_RETRIES = None
 # A half-open connection stops a worker for good without these two (docs/write-log.md).
