@@ -52,11 +52,12 @@ def to_workers(product: Product, number: signal.Signals) -> None:
 
 
 def test_a_full_redis_refuses_what_it_cannot_hold_and_takes_more_once_the_rest_is_stored(full_soon: Product) -> None:
-    # Given a chat, and workers that stand still,
+    # Given a chat that is stored, and workers that stand still,
     product, api = full_soon, requests.Session()
     token = api.post(f"{product.url}/applications", json={"name": "full"}).json()["token"]
     chat = f"{product.url}/applications/{token}/chats/1"
     assert api.post(f"{product.url}/applications/{token}/chats", json={"title": "full"}).status_code == 201
+    eventually(lambda: api.get(f"{product.url}/applications/{token}").json()["chats_count"] == 1)
     to_workers(product, signal.SIGSTOP)
 
     # when messages are posted until no more are accepted,
@@ -71,7 +72,7 @@ def test_a_full_redis_refuses_what_it_cannot_hold_and_takes_more_once_the_rest_i
     assert api.get(f"{chat}/messages/{acknowledged}").status_code == 200
     assert api.get(f"{chat}/messages/{acknowledged + 1}").status_code == 404
 
-    # And once the workers go on, though every hint is lost, all of it is stored, and the next number is the one after it.
+    # And once the workers go on, all of it is stored, though every hint is lost, and the next number is the one after.
     with redis.Redis.from_url(product.settings["CELERY_BROKER_URL"]) as broker:
         broker.flushdb()
     to_workers(product, signal.SIGCONT)
