@@ -66,6 +66,10 @@ def test_a_full_redis_refuses_what_it_cannot_hold_and_takes_more_once_the_rest_i
         acknowledged += len(BATCH)
         assert acknowledged < 10_000
 
+    with redis.Redis.from_url(product.settings["REDIS_URL"]) as state:
+        # Buffers come and go: so that it stays full until much of it is stored.
+        state.config_set("maxmemory", state.info("memory")["used_memory"] // 2)
+
     # then that is a 503 that tells when to come back, readiness says so, and reads go on.
     assert (answer.status_code, answer.headers["Retry-After"]) == (503, "1")
     assert not product.ready()
