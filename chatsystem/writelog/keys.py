@@ -7,7 +7,7 @@ key                        | type   | written by   | presence means             
 `{p}:log`                  | stream | append       | events acknowledged and not yet stored        | remove
 `{p}:clock`                | string | append, pass | arrival of the newest event, in microseconds  | nobody
 `{p}:fence`                | string | pass         | the lineage whose numbers count, and run_id   | accept
-                           |        |              | of the process that may trust them            |
+                           |        |              | and replid of the Redis that may trust them   |
 `{p}:numbers`              | hash   | append, seed | parent path → last number given to a child,   | withdraw
                            |        |              | and the lineage in which that is true         |
 `{p}:usage`                | hash   | append       | token → events and bytes of its that wait     | remove

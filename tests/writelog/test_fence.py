@@ -89,6 +89,25 @@ def test_a_redis_that_lost_what_is_stored_trusts_no_number_until_it_is_seeded(
     assert Message.objects.count() == 3 * CHATS + 1
 
 
+def test_a_redis_that_was_a_replica_meanwhile_is_compared_again_though_it_is_the_same_process(
+    many: Tenant, state: Any
+) -> None:
+    # Given a Redis that yields to another one, which numbers a message in each chat, and does not receive them,
+    before = {name: state.dump(name) for name in state.keys("{*")}
+    assert post_to_each(many) == {2}
+    drain_all()
+    for name, value in before.items():
+        state.restore(name, 0, value, replace=True)
+    # A master that nobody answers for: what it would send is lost.
+    state.replicaof("127.0.0.1", 1)
+
+    # when it is promoted again, then it gives none of their numbers.
+    state.replicaof("NO", "ONE")
+    assert post_to_each(many) == {3}
+    drain_all()
+    assert Message.objects.count() == 3 * CHATS
+
+
 def test_a_redis_that_lost_only_what_is_not_stored_goes_on_with_what_it_has(
     many: Tenant, state: Any, redis_server: RealRedis
 ) -> None:

@@ -19,7 +19,7 @@
 --       'behind'   the database is older than what it had stored: nothing is accepted until somebody has looked
 --       'again'    this request was accepted before: the same arrival and name as then
 --       'reused'   the receipt is another request's
---       'fence'    nobody has compared this Redis process with the database: let it pass the fence, then ask again
+--       'fence'    nobody has compared this Redis with the database: let it pass the fence, then ask again
 --       'seed'     the number that the write depends on is not known here: seed it, then ask again
 --       'missing'  no such child: the number was never given
 --       'full'     the log holds as much of the application as it may
@@ -38,13 +38,14 @@ if receipt then
   return {'again', arrival, answered}
 end
 
--- The fence. A Redis that was restarted, restored, flushed or promoted has another run_id; its numbers may be old, and an
--- old number would be given a second time.
-local run_id = string.match(redis.call('INFO', 'server'), 'run_id:(%x+)')
+-- The fence. A Redis that was restarted, restored or flushed is another process, one that was promoted has another
+-- replication id; its numbers may be old, and an old number would be given a second time.
+local info = redis.call('INFO', 'server', 'replication')
+local incarnation = string.match(info, 'run_id:(%x+)') .. string.match(info, 'master_replid:(%x+)')
 local fence, clock = redis.call('GET', fence_key), redis.call('GET', clock_key)
 if not fence or not clock then return {'fence'} end
 local lineage, passed_by = string.match(fence, '^(%d+) (%x+)$')
-if passed_by ~= run_id then return {'fence'} end
+if passed_by ~= incarnation then return {'fence'} end
 
 -- A number of another lineage is from before a loss. An absent one never means zero.
 local last_number
