@@ -1,8 +1,7 @@
 """The long form: `make chaos SECONDS=600 SEED=1`. Documented in docs/reliability.md.
 
-Clients write all the time. Each kind of process has a killer, which kills it, waits until service is back, and kills it
-again, side by side with the other killers and with rounds of the other faults. Ends with 1 when the checker finds
-anything, or service was not back in time.
+Clients write all the time. Each kind of process has a killer, which kills it every 17 s, side by side with the other
+killers and with rounds of the other faults. Ends with 1 when the checker finds anything, or service was not back in time.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ import threading
 import time
 from collections import Counter, defaultdict
 from collections.abc import Iterator
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -65,37 +64,47 @@ class Chaos:
         self.targets = {target: threading.Lock() for fault in FAULTS for target in fault.targets}
 
     def run(self, seed: int) -> None:
-        """Strikes for `seconds`. Raises what keeps a fault from ending."""
+        """Strikes for `seconds`. Raises what keeps a fault from ending, or service from coming back."""
         kills = [fault for fault in FAULTS if fault.kill]
-        with ThreadPoolExecutor(len(kills) + 1) as pool:
-            killers = [pool.submit(self.kill, fault, number / len(kills)) for number, fault in enumerate(kills)]
-            wait([*killers, pool.submit(self.others, random.Random(seed))], return_when=FIRST_EXCEPTION)
+        # Threads for those who look on: there are never more recoveries under way.
+        with ThreadPoolExecutor(64) as self.pool:
+            killers = [self.pool.submit(self.kill, fault, number / len(kills)) for number, fault in enumerate(kills)]
+            strikers = [*killers, self.pool.submit(self.others, random.Random(seed))]
+            wait(strikers, return_when=FIRST_EXCEPTION)
             self.seconds = 0
-            for killer in killers:
-                killer.result()
+            recoveries = [recovery for striker in strikers for recovery in striker.result()]
+            print(f"{self.now():5.0f} s  {len(self.strikes)} faults have struck", flush=True)
+        for recovery in recoveries:
+            recovery.result()
 
-    @property
-    def goes_on(self) -> bool:
-        return time.monotonic() - self.began < self.seconds
+    def now(self) -> float:
+        """Seconds since it began."""
+        return time.monotonic() - self.began
 
-    def kill(self, fault: Fault, phase: float) -> None:
-        at = self.began + phase * BETWEEN_KILLS
-        while self.goes_on:
-            time.sleep(max(0.0, at - time.monotonic()))
-            self.strike(fault, AWAY)
+    def kill(self, fault: Fault, phase: float) -> list[Future[None]]:
+        at = phase * BETWEEN_KILLS
+        recoveries = []
+        while at < self.seconds:
+            time.sleep(max(0.0, at - self.now()))
+            recoveries.append(self.strike(fault, AWAY))
             at += BETWEEN_KILLS
+        return recoveries
 
-    def others(self, chance: random.Random) -> None:
-        """Rounds of all other faults, each round in another order."""
+    def others(self, chance: random.Random) -> list[Future[None]]:
+        """Rounds of all other faults, one after the other, each round in another order."""
         others = [fault for fault in FAULTS if not fault.kill]
-        while self.goes_on:
+        recoveries: list[Future[None]] = []
+        while True:
             self.stack.copy_redis()
             chance.shuffle(others)
             for fault in others:
-                if self.goes_on:
-                    self.strike(fault, STANDS_STILL if fault.still else LASTS)
+                if self.now() > self.seconds:
+                    return recoveries
+                recoveries.append(self.strike(fault, STANDS_STILL if fault.still else LASTS))
+                wait(recoveries[-1:])
 
-    def strike(self, fault: Fault, seconds: float) -> None:
+    def strike(self, fault: Fault, seconds: float) -> Future[None]:
+        """Returns when the fault has ended; the future, when service is back."""
         before = self.load.log.seen["ack"]
         # A quiet one needs the whole stack to be well.
         targets = self.targets if fault.quiet else fault.targets
@@ -107,10 +116,15 @@ class Chaos:
             with fault.on(self.stack, self.load):
                 time.sleep(seconds)
             strike.end = time.monotonic()
+        return self.pool.submit(self.look_on, strike, before)
+
+    def look_on(self, strike: Strike, before: int) -> None:
+        """Until service is back."""
+        assert strike.end is not None
         recover(self.stack, self.load)
         strike.recovery = self.calm_seconds(strike.end, time.monotonic())
         strike.acknowledged = self.load.log.seen["ack"] - before
-        print(f"{time.monotonic() - self.began:5.0f} s  {fault.name}: back after {strike.recovery:.1f} s", flush=True)
+        print(f"{self.now():5.0f} s  {strike.fault}: back after {strike.recovery:.1f} s", flush=True)
 
     def calm_seconds(self, begin: float, end: float) -> float:
         """Of the time between the two, the seconds in which no fault was on."""

@@ -13,7 +13,7 @@ LIMIT = 15.0
 #: Seconds after which the question whether it is back is asked anew.
 TIMEOUT = 5.0
 #: Seconds after which it is asked no more.
-PATIENCE = 4 * LIMIT
+PATIENCE = 10 * LIMIT
 
 
 def recover(stack: Stack, load: Load) -> float:

@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import time
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -55,7 +56,16 @@ class Redis:
 
     def copy(self, folder: Path) -> None:
         """Copies what is on its disk, while it runs: a copy may lack the end."""
-        shutil.copytree(DataDir(self.folder).redis, folder)
+        data = DataDir(self.folder).redis
+        manifest = data / "appendonlydir" / "appendonly.aof.manifest"
+        while True:
+            before = manifest.read_text()
+            # A rewrite of its log that ends meanwhile takes files away.
+            with suppress(OSError):
+                shutil.copytree(data, folder)
+                if manifest.read_text() == before:
+                    return
+            shutil.rmtree(folder)
 
     def restore(self, folder: Path) -> None:
         """Puts a copy back in place of what is on its disk. Not while it runs."""
