@@ -8,7 +8,7 @@ PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check --no-input
 INSTALL := $(PIP) install --require-hashes --only-binary :all: --requirement
 
 .DEFAULT_GOAL := help
-.PHONY: help run admin test test-mysql lint format lock clean
+.PHONY: help run admin test test-mysql chaos lint format lock clean
 
 help: ## Show this list
 	@awk 'BEGIN { FS = ":.*## " } /^##@/ { printf "\n%s\n", substr($$0, 5) } \
@@ -34,6 +34,11 @@ test: lint ## Everything that has to be green: checks and tests, on SQLite and o
 
 test-mysql: $(VENV)/.dev ## What touches the database on a real MySQL 9 (the first time as root: it is fetched)
 	DATABASE=mysql $(BIN)/python -m pytest $(ON_SERVERS)
+
+SECONDS := 600
+SEED := 1
+chaos: $(VENV)/.dev ## Kill everything under load for SECONDS=600, and check that nothing is lost (SEED=1)
+	$(BIN)/python -m tests.faults.chaos --seconds $(SECONDS) --seed $(SEED)
 
 lint: $(VENV)/.dev ## Style, types, the import contract, migrations, deployment checks
 	$(BIN)/ruff check .

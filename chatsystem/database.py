@@ -20,10 +20,10 @@ SQLITE_OPTIONS = {
 }
 
 #: Seconds that a statement waits for a row that another transaction holds: many times what a batch of a drain takes.
-LOCK_WAIT = 10
+LOCK_WAIT = 5
 #: Seconds after which the server ends a connection that asks nothing, and with it a transaction that is open. A drain
 #: that was stopped in its middle, or whose host is gone, holds its partition no longer than that.
-IDLE = 30
+IDLE = 10
 
 MYSQL_OPTIONS = {
     # Each statement sees what was committed before it began. With MySQL's own default, REPEATABLE READ, whoever waited
@@ -33,9 +33,10 @@ MYSQL_OPTIONS = {
     # MySQL alike; the idle_transaction_timeout of the one is unknown to the other.
     "init_command": f"SET SESSION sql_mode='TRADITIONAL', innodb_lock_wait_timeout={LOCK_WAIT}, wait_timeout={IDLE}",
     "connect_timeout": 5,
-    # Seconds without a byte from the server, or to it: longer than a statement may wait for a lock.
-    "read_timeout": 3 * LOCK_WAIT,
-    "write_timeout": 3 * LOCK_WAIT,
+    # Seconds without a byte from the server, or to it: longer than a statement may wait for a lock, and short enough to
+    # give up a connection that has gone silent in time.
+    "read_timeout": 2 * LOCK_WAIT,
+    "write_timeout": 2 * LOCK_WAIT,
 }
 
 

@@ -141,7 +141,7 @@ CACHES = {
         "BACKEND": "django_redis.cache.RedisCache",
         "LOCATION": env.str("CACHE_URL", "") or env.str("REDIS_URL", "") or f"unix://{_socket}?db=1",
         "KEY_PREFIX": "cache",
-        "OPTIONS": {"SOCKET_TIMEOUT": 5, "SOCKET_CONNECT_TIMEOUT": 5},
+        "OPTIONS": {"SOCKET_TIMEOUT": 2, "SOCKET_CONNECT_TIMEOUT": 2},
     }
 }
 
@@ -179,9 +179,9 @@ CELERY_BROKER_URL = for_kombu(env.str("CELERY_BROKER_URL", "") or env.str("REDIS
 CELERY_BROKER_READ_URL = CELERY_BROKER_WRITE_URL = CELERY_BROKER_URL
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_BROKER_CONNECTION_MAX_RETRIES = None
-# A half-open connection stops a worker for good without these two (docs/write-log.md).
-CELERY_BROKER_TRANSPORT_OPTIONS = {"socket_timeout": 15, "health_check_interval": 10, "visibility_timeout": 300}
-CELERY_REDIS_SOCKET_TIMEOUT = 15
+# A connection that goes silent stops a worker for good without the first two (docs/reliability.md). A request
+# waits 3 s at most until its hint is given up, and a worker that waits for hints notices within 1 + 2 * 2 s.
+CELERY_BROKER_TRANSPORT_OPTIONS = {"socket_timeout": 3, "health_check_interval": 2, "visibility_timeout": 300}
 CELERY_TASK_IGNORE_RESULT = True
 CELERY_TASK_SERIALIZER = "json"
 CELERY_ACCEPT_CONTENT = ["json"]

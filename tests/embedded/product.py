@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import requests
@@ -52,18 +53,31 @@ def processes(data_dir: Path) -> dict[int, str]:
 
 def connections(pids: set[int], port: int) -> int:
     """How many TCP connections to the port the processes have open."""
+    return len(sockets(pids) & {inode for _, remote, inode in established() if remote == port})
+
+
+def established() -> list[tuple[int, int, str]]:
+    """Local port, remote port and inode of every TCP connection of this machine that is open."""
     table = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
-    established = {
-        f"socket:[{row[9]}]" for row in table if row[3] == "01" and int(row[2].rpartition(":")[2], 16) == port
-    }
+    return [(_port(row[1]), _port(row[2]), row[9]) for row in table if row[3] == "01"]
+
+
+def _port(address: str) -> int:
+    return int(address.rpartition(":")[2], 16)
+
+
+def sockets(pids: set[int]) -> set[str]:
+    """The inodes of the sockets that the processes have open."""
     found = set()
     for pid in pids:
         for descriptor in Path(f"/proc/{pid}/fd").glob("*"):
             try:
-                found.add(os.readlink(descriptor))
+                target = os.readlink(descriptor)
             except OSError:
                 continue  # it was closed meanwhile
-    return len(found & established)
+            if target.startswith("socket:["):
+                found.add(target.removeprefix("socket:[").removesuffix("]"))
+    return found
 
 
 def parent(pid: int) -> int:
@@ -146,6 +160,11 @@ class Product:
         """Processes whose command line holds the words."""
         return {pid for pid, command in processes(self.data_dir).items() if words in command}
 
+    def signal(self, words: str, number: signal.Signals) -> None:
+        """To all processes whose command line holds the words."""
+        for pid in self.pids(words):
+            send(pid, number)
+
     def mains(self, words: str) -> set[int]:
         """Those of them that are not children of another."""
         found = self.pids(words)
@@ -153,7 +172,10 @@ class Product:
 
 
 def kill(pid: int) -> None:
-    try:
-        os.kill(pid, signal.SIGKILL)
-    except ProcessLookupError:
-        return
+    send(pid, signal.SIGKILL)
+
+
+def send(pid: int, number: signal.Signals) -> None:
+    """A process that is gone already needs no signal."""
+    with suppress(ProcessLookupError):
+        os.kill(pid, number)

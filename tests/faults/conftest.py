@@ -9,7 +9,7 @@ from tests import environment
 from tests.embedded.product import Product
 
 # There is a server to kill.
-collect_ignore = [] if environment.server else ["test_database_killed.py", "test_restored_dump.py"]
+collect_ignore = [] if environment.server else ["test_database_killed.py", "test_faults.py", "test_restored_dump.py"]
 if environment.DATABASE == "mysql":
     # Debian's package of the server comes without mysqldump.
     collect_ignore.append("test_backup.py")

@@ -8,6 +8,8 @@ import threading
 import time
 import uuid
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO, Any
 
@@ -45,9 +47,12 @@ class Load:
 
     def __init__(self, base: str, log: AckLog, clients: int, seed: int) -> None:
         self.base, self.log, self.seed = base, log, seed
-        self.stopping = threading.Event()
+        self.stopping, self.going = threading.Event(), threading.Event()
+        self.going.set()
         self.failures: list[BaseException] = []
         self.threads = [threading.Thread(target=self._run, args=(client,)) for client in range(clients)]
+        #: Each client holds its own while it is at a request.
+        self.turns = [threading.Lock() for _ in self.threads]
 
     def start(self) -> None:
         setup = Client(self.base, self.log)
@@ -65,33 +70,45 @@ class Load:
         for failure in self.failures:
             raise failure
 
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """No client has a request under way, nor sends a new one."""
+        self.going.clear()
+        with ExitStack() as turns:
+            turns.callback(self.going.set)
+            for turn in self.turns:
+                turns.enter_context(turn)
+            yield
+
     def _run(self, number: int) -> None:
         try:
-            self._write(Client(self.base, self.log), random.Random(f"{self.seed} {number}"))
+            self._write(Client(self.base, self.log), random.Random(f"{self.seed} {number}"), self.turns[number])
         except BaseException as failure:
             self.failures.append(failure)
 
-    def _write(self, client: Client, chance: random.Random) -> None:
+    def _write(self, client: Client, chance: random.Random, turn: threading.Lock) -> None:
         # A client updates only what it created, so that it knows which of its texts has to be the last.
         own: list[str] = []
         while not self.stopping.is_set():
-            token, chat = chance.choice(self.chats)
-            match chance.choices(("message", "batch", "update", "chat"), (60, 10, 25, 5))[0]:
-                case "update" if own:
-                    client.update(chance.choice(own))
-                case "batch":
-                    own += client.create_messages(token, chat, chance.randint(2, 40))
-                case "chat":
-                    own.append(client.create_chat(token))
-                case _:
-                    own += client.create_messages(token, chat, 1)
+            self.going.wait()
+            with turn:
+                token, chat = chance.choice(self.chats)
+                match chance.choices(("message", "batch", "update", "chat"), (60, 10, 25, 5))[0]:
+                    case "update" if own:
+                        client.update(chance.choice(own))
+                    case "batch":
+                        own += client.create_messages(token, chat, chance.randint(2, 40))
+                    case "chat":
+                        own.append(client.create_chat(token))
+                    case _:
+                        own += client.create_messages(token, chat, 1)
 
 
 class Client:
     """Repeats a request under the same key until it is answered, logs the answer, and reads it back at once."""
 
-    def __init__(self, base: str, log: AckLog) -> None:
-        self.base, self.log = base, log
+    def __init__(self, base: str, log: AckLog, timeout: float = 20.0) -> None:
+        self.base, self.log, self.timeout = base, log, timeout
         self.session = requests.Session()
 
     def create_application(self, name: str) -> str:
@@ -127,6 +144,20 @@ class Client:
         self.log.acknowledged(path, text, answer, created=False)
         self._expect(path, answer["last_request_time"])
 
+    def messages_count(self, chat: str) -> int:
+        """Of the rows that are stored; 0 while nobody can tell."""
+        response = self._try("GET", _url(chat))
+        return response.json()["messages_count"] if response is not None and response.ok else 0
+
+    def finds(self, path: str) -> bool:
+        """Whether a search for its text finds the message."""
+        message = self._try("GET", _url(path))
+        if message is None or not message.ok:
+            return False
+        token, body = path.partition("/")[0], message.json()["body"]
+        response = self._try("GET", f"/search/{body}?application={token}&limit=1")
+        return response is not None and response.ok and response.json()["count"] > 0
+
     def _answered(self, method: str, url: str, data: Any) -> Any:
         headers = {"Idempotency-Key": str(uuid.uuid4())} if method == "POST" else {}
         texts = [next(iter(one.values())) for one in (data if isinstance(data, list) else [data])]
@@ -138,6 +169,7 @@ class Client:
                 return response.json()
             if response is not None and response.status_code < 500:
                 raise AssertionError(f"{method} {url}: {response.status_code} {response.text}")
+            self.log.write("unsure", texts=texts)
             if time.monotonic() > deadline:
                 raise AssertionError(f"{method} {url} was not answered for {PATIENCE} s")
             time.sleep(0.05)
@@ -145,7 +177,7 @@ class Client:
     def _try(self, method: str, url: str, data: Any = None, headers: dict[str, str] | None = None) -> Any:
         """The answer, None when there was none. Whatever is above 500 has to be a 503 that says when to come back."""
         try:
-            response = self.session.request(method, self.base + url, json=data, headers=headers, timeout=20)
+            response = self.session.request(method, self.base + url, json=data, headers=headers, timeout=self.timeout)
         except requests.RequestException:
             self.log.write("unanswered")
             return None

@@ -50,9 +50,9 @@ class DatabaseServer(ABC):
     def socket(self) -> Path:
         return self.folder / "mysqld.sock"
 
-    def url(self, name: str) -> str:
-        """A DATABASE_URL."""
-        return f"mysql://{USER}:{quote(PASSWORD, safe='')}@127.0.0.1:{self.port}/{name}"
+    def url(self, name: str, port: int | None = None) -> str:
+        """A DATABASE_URL; `port` is that of a proxy before the server."""
+        return f"mysql://{USER}:{quote(PASSWORD, safe='')}@127.0.0.1:{port or self.port}/{name}"
 
     def start(self) -> None:
         fresh = not self.data.exists()

@@ -8,13 +8,15 @@ from contextlib import contextmanager
 from functools import cache
 
 from django.conf import settings
-from elasticsearch import ApiError, Elasticsearch, NotFoundError, TransportError
+from elasticsearch import ApiError, ConnectionTimeout, Elasticsearch, NotFoundError, TransportError
 
 from search.backends.base import SearchUnavailable
 
 #: Seconds that indexing waits for an answer: a cluster that is busy merging is slow and not away. Less than the lease
 #: of search.outbox: a cluster that hangs holds up one worker, and not another one with each lease.
-PATIENCE = 8.0
+PATIENCE = 6.0
+#: Seconds that it waits for what the cluster knows by heart: its indexes.
+LOOK = 2.0
 
 
 def client() -> Elasticsearch:
@@ -26,6 +28,13 @@ def client() -> Elasticsearch:
 def patient_client() -> Elasticsearch:
     """For indexing: it waits PATIENCE."""
     return _client(settings.ELASTICSEARCH_URL, PATIENCE, os.getpid())
+
+
+def first_client() -> Elasticsearch:
+    """For the first question of a turn, a small one, asked twice: a connection that went silent while it was idle is
+    given up within LOOK, or it would cost each worker process its PATIENCE, one after the other.
+    """
+    return patient_client().options(request_timeout=LOOK, retry_on_timeout=True)
 
 
 @cache
@@ -40,6 +49,10 @@ def reaching() -> Iterator[None]:
     """Whatever the cluster answers but what it was asked for, or does not answer, is SearchUnavailable."""
     try:
         yield
+    except ConnectionTimeout as error:
+        # Others that are idle in the pool have gone silent with it: each would be waited for as long.
+        _client.cache_clear()
+        raise SearchUnavailable(f"{type(error).__name__}: {error.message}") from error
     except TransportError as error:
         raise SearchUnavailable(f"{type(error).__name__}: {error.message}") from error
     except NotFoundError as error:

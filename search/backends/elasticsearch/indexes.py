@@ -17,7 +17,7 @@ from django.conf import settings
 from elasticsearch import BadRequestError
 
 from search.backends.base import SearchUnavailable
-from search.backends.elasticsearch.client import client, patient_client
+from search.backends.elasticsearch.client import first_client, patient_client
 from search.backends.elasticsearch.document import SCHEMA_VERSION, mapping
 from search.text import TERM_LENGTH
 
@@ -55,7 +55,7 @@ class Indexes:
 
 def look() -> Indexes:
     prefix = settings.ELASTICSEARCH_INDEX_PREFIX
-    found = client().indices.get(index=f"{prefix}-v*", features="aliases")
+    found = first_client().indices.get(index=f"{prefix}-v*", features="aliases")
     ours = re.compile(rf"{re.escape(prefix)}-v\d+-\d{{6}}")
     names = sorted(name for name in found if ours.fullmatch(name))
     aliases = {name: found[name]["aliases"] for name in names}

@@ -1,0 +1,206 @@
+"""The long form: `make chaos SECONDS=600 SEED=1`. Documented in docs/reliability.md.
+
+Clients write all the time. Each kind of process has a killer, which kills it every 17 s, side by side with the other
+killers and with rounds of the other faults. Ends with 1 when the checker finds anything, or service was not back in time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import shutil
+import statistics
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tests.faults.catalogue import FAULTS, Fault
+from tests.faults.load import AckLog, Load
+from tests.faults.recovery import LIMIT, recover
+from tests.faults.settled import check_when_settled
+from tests.faults.stack import Stack
+from tests.services.mariadb import MariaDB
+from tests.services.packages import Missing
+
+CLIENTS = 12
+#: Seconds from one kill of a kind to the next: 35 in ten minutes.
+BETWEEN_KILLS = 17.0
+#: Seconds that a fault lasts: a killed server is away, or a process or a connection stands still, or another one.
+AWAY, STANDS_STILL, LASTS = 1.0, 20.0, 5.0
+#: What the checker's findings come to; the others are "wrong".
+HARM = {1: "lost", 2: "doubled"}
+
+
+@dataclass
+class Strike:
+    """One fault that struck. Times are of the monotonic clock."""
+
+    fault: str
+    begin: float
+    #: None while it lasts.
+    end: float | None = None
+    #: Seconds until service was back, without those in which another fault was on.
+    recovery: float = 0.0
+    #: From its begin until service was back.
+    acknowledged: int = 0
+
+
+@dataclass
+class Chaos:
+    stack: Stack
+    load: Load
+    seconds: float
+    strikes: list[Strike] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.began = time.monotonic()
+        self.targets = {target: threading.Lock() for fault in FAULTS for target in fault.targets}
+
+    def run(self, seed: int) -> None:
+        """Strikes for `seconds`. Raises what keeps a fault from ending, or service from coming back."""
+        kills = [fault for fault in FAULTS if fault.kill]
+        # Threads for those who look on: there are never more recoveries under way.
+        with ThreadPoolExecutor(64) as self.pool:
+            killers = [self.pool.submit(self.kill, fault, number / len(kills)) for number, fault in enumerate(kills)]
+            strikers = [*killers, self.pool.submit(self.others, random.Random(seed))]
+            wait(strikers, return_when=FIRST_EXCEPTION)
+            self.seconds = 0
+            recoveries = [recovery for striker in strikers for recovery in striker.result()]
+            print(f"{self.now():5.0f} s  {len(self.strikes)} faults have struck", flush=True)
+        for recovery in recoveries:
+            recovery.result()
+
+    def now(self) -> float:
+        """Seconds since it began."""
+        return time.monotonic() - self.began
+
+    def kill(self, fault: Fault, phase: float) -> list[Future[None]]:
+        at = phase * BETWEEN_KILLS
+        recoveries = []
+        while at < self.seconds:
+            time.sleep(max(0.0, at - self.now()))
+            recoveries.append(self.strike(fault, AWAY))
+            at += BETWEEN_KILLS
+        return recoveries
+
+    def others(self, chance: random.Random) -> list[Future[None]]:
+        """Rounds of all other faults, one after the other, each round in another order."""
+        others = [fault for fault in FAULTS if not fault.kill]
+        recoveries: list[Future[None]] = []
+        while True:
+            self.stack.copy_redis()
+            chance.shuffle(others)
+            for fault in others:
+                if self.now() > self.seconds:
+                    return recoveries
+                recoveries.append(self.strike(fault, STANDS_STILL if fault.still else LASTS))
+                wait(recoveries[-1:])
+
+    def strike(self, fault: Fault, seconds: float) -> Future[None]:
+        """Returns when the fault has ended; the future, when service is back."""
+        before = self.load.log.seen["ack"]
+        # A quiet one needs the whole stack to be well.
+        targets = self.targets if fault.quiet else fault.targets
+        with ExitStack() as held:
+            for target in sorted(targets):
+                held.enter_context(self.targets[target])
+            strike = Strike(fault.name, time.monotonic())
+            self.strikes.append(strike)
+            with fault.on(self.stack, self.load):
+                time.sleep(seconds)
+            strike.end = time.monotonic()
+        return self.pool.submit(self.look_on, strike, before)
+
+    def look_on(self, strike: Strike, before: int) -> None:
+        """Until service is back."""
+        assert strike.end is not None
+        recover(self.stack, self.load)
+        strike.recovery = self.calm_seconds(strike.end, time.monotonic())
+        strike.acknowledged = self.load.log.seen["ack"] - before
+        print(f"{self.now():5.0f} s  {strike.fault}: back after {strike.recovery:.1f} s", flush=True)
+
+    def calm_seconds(self, begin: float, end: float) -> float:
+        """Of the time between the two, the seconds in which no fault was on."""
+        calm, at = 0.0, begin
+        for strike in sorted(self.strikes, key=lambda strike: strike.begin):
+            calm += max(0.0, min(strike.begin, end) - at)
+            at = max(at, strike.end or end)
+        return calm + max(0.0, end - at)
+
+    def table(self, harm: Counter[str]) -> Iterator[str]:
+        yield "| fault | times | acknowledged meanwhile | recovery, median | worst |"
+        yield "|---|--:|--:|--:|--:|"
+        by_fault: dict[str, list[Strike]] = defaultdict(list)
+        for strike in self.strikes:
+            by_fault[strike.fault].append(strike)
+        rows = [(fault.name, by_fault[fault.name]) for fault in FAULTS if fault.name in by_fault]
+        for name, strikes in rows:
+            yield _row(name, strikes, sum(strike.acknowledged for strike in strikes))
+        yield _row("all", self.strikes, self.load.log.seen["ack"])
+        yield ""
+        yield "lost {lost}, doubled {doubled}, wrong {wrong}".format(**{"lost": 0, "doubled": 0, "wrong": 0, **harm})
+
+
+def _row(name: str, strikes: list[Strike], acknowledged: int) -> str:
+    recoveries = [strike.recovery for strike in strikes]
+    return (
+        f"| {name} | {len(strikes)} | {acknowledged:,} | "
+        f"{statistics.median(recoveries):.1f} s | {max(recoveries):.1f} s |"
+    )
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seconds", type=float, default=600.0)
+    parser.add_argument("--seed", type=int, default=random.randrange(10**6))
+    parser.add_argument("--table", type=Path, help="a file for the table, which is printed too")
+    options = parser.parse_args()
+    print(f"seed {options.seed}")
+    folder = Path(tempfile.mkdtemp(prefix="chaos-"))
+    try:
+        stack = Stack(folder, MariaDB)
+    except Missing as missing:
+        print(f"make chaos: {missing}", file=sys.stderr)
+        return 1
+    try:
+        harmed = _run(stack, options)
+    finally:
+        stack.close()
+    if harmed:
+        print(f"The clients' log and the product's are in {folder}.")
+        return 1
+    shutil.rmtree(folder)
+    return 0
+
+
+def _run(stack: Stack, options: argparse.Namespace) -> bool:
+    """Whether anything was lost, doubled or wrong, or back too late."""
+    ack_log = stack.folder / "acknowledged.jsonl"
+    load = Load(stack.product.url, AckLog(ack_log), CLIENTS, options.seed)
+    load.start()
+    # A new index is filled first.
+    recover(stack, load)
+    chaos = Chaos(stack, load, options.seconds)
+    try:
+        chaos.run(options.seed)
+    finally:
+        load.stop()
+    violations, _ = check_when_settled(stack.product, ack_log)
+    for violation in violations:
+        print(violation)
+    table = "\n".join(chaos.table(Counter(HARM.get(violation["invariant"], "wrong") for violation in violations)))
+    print(table)
+    if options.table:
+        options.table.write_text(table + "\n")
+    return bool(violations) or max(strike.recovery for strike in chaos.strikes) > LIMIT
+
+
+if __name__ == "__main__":
+    sys.exit(main())

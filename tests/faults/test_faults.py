@@ -1,0 +1,68 @@
+"""Every fault of the catalogue, once, under load: service is back in time, and nothing acknowledged suffers.
+
+The short form of `make chaos`. Documented in docs/reliability.md.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from tests import environment
+from tests.bench import skip_or_fail
+from tests.faults.catalogue import FAULTS, Fault
+from tests.faults.load import AckLog, Load, more_acknowledgements
+from tests.faults.recovery import LIMIT, recover
+from tests.faults.settled import check_when_settled
+from tests.faults.stack import Stack
+from tests.services.packages import Missing
+
+SEED = 20_261_125
+#: Seconds that a fault lasts.
+LASTS = 1.5
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    try:
+        stack = Stack(tmp_path_factory.mktemp("stack"), type(environment.server))
+    except Missing as missing:
+        skip_or_fail(missing)
+    yield stack
+    stack.close()
+
+
+@pytest.fixture(scope="module")
+def load(stack: Stack) -> Iterator[Load]:
+    """Four clients that write, and read what they wrote. Once they have ended, the checker has to find nothing."""
+    print(f"seed {SEED}")
+    ack_log = stack.folder / "acknowledged.jsonl"
+    load = Load(stack.product.url, AckLog(ack_log), clients=4, seed=SEED)
+    load.start()
+    more_acknowledgements(load.log, 100)
+    # Numbers go on from here.
+    stack.copy_redis()
+    more_acknowledgements(load.log, 100)
+    recover(stack, load)
+    yield load
+    load.stop()
+    violations, _ = check_when_settled(stack.product, ack_log)
+    assert violations == []
+
+
+@pytest.mark.parametrize("fault", [fault for fault in FAULTS if not fault.long_form], ids=lambda fault: fault.name)
+def test_service_is_back_in_time_after(fault: Fault, stack: Stack, load: Load) -> None:
+    # Given that all is well, when it strikes and ends,
+    more_acknowledgements(load.log, 20)
+    try:
+        with fault.on(stack, load):
+            time.sleep(LASTS)
+    except Missing as missing:
+        skip_or_fail(missing)
+
+    # then it is not long until what is written is acknowledged, stored, and found by a search.
+    back = recover(stack, load)
+    print(f"{fault.name}: back after {back:.1f} s")
+    assert back <= LIMIT
