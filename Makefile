@@ -8,7 +8,7 @@ PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check --no-input
 INSTALL := $(PIP) install --require-hashes --only-binary :all: --requirement
 
 .DEFAULT_GOAL := help
-.PHONY: help run admin test test-mysql lint format lock clean
+.PHONY: help run admin test test-mysql model lint format lock clean
 
 help: ## Show this list
 	@awk 'BEGIN { FS = ":.*## " } /^##@/ { printf "\n%s\n", substr($$0, 5) } \
@@ -35,6 +35,9 @@ test: lint ## Everything that has to be green: checks and tests, on SQLite and o
 test-mysql: $(VENV)/.dev ## What touches the database on a real MySQL 9 (the first time as root: it is fetched)
 	DATABASE=mysql $(BIN)/python -m pytest $(ON_SERVERS)
 
+model: $(VENV)/.dev ## 20,000 random steps of writes, drains and faults against a model of them: SEED=7
+	$(BIN)/python -m pytest tests/model -s --hypothesis-profile=long $(if $(SEED),--hypothesis-seed=$(SEED))
+
 lint: $(VENV)/.dev ## Style, types, the import contract, migrations, deployment checks
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -57,7 +60,7 @@ lock: ## Pin the newest versions that requirements/*.in allow (needs uv)
 	$(COMPILE) requirements.txt --constraint requirements/embedded.lock --output-file requirements/all.lock
 
 clean: ## Remove .venv and caches; DATA_DIR stays
-	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+	rm -rf $(VENV) .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The virtual environment. pip is what `venv` makes last, so a half-made one is made again.

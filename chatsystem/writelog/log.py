@@ -34,6 +34,16 @@ RETRY_DELAYS = (0.05, 0.25)
 REFUSALS = (redis.ResponseError, redis.BusyLoadingError)
 
 
+#: What Redis and its driver say of 'not now'. NoScriptError: it restarted between the loading of a script and its call.
+UNAVAILABLE = (
+    redis.ConnectionError,
+    redis.TimeoutError,
+    redis.ReadOnlyError,
+    redis.exceptions.OutOfMemoryError,
+    redis.exceptions.NoScriptError,
+)
+
+
 class LogUnavailable(Exception):
     """The state Redis is away, loading or full: the write was not accepted."""
 
@@ -136,7 +146,7 @@ def _available() -> Iterator[None]:
     """Tells 'Redis cannot now' (503) from a fault of ours (500)."""
     try:
         yield
-    except (redis.ConnectionError, redis.TimeoutError, redis.ReadOnlyError, redis.exceptions.OutOfMemoryError) as error:
+    except UNAVAILABLE as error:
         raise LogUnavailable(str(error)) from error
     except redis.ResponseError as error:
         # A full disk: the AOF cannot be written, and Redis refuses every write by this name.

@@ -7,6 +7,7 @@ import threading
 from typing import Any
 
 import pytest
+import redis
 from django.db import connection
 
 from chatsystem.writelog import dead, log
@@ -261,6 +262,26 @@ def test_a_full_log_refuses_and_changes_nothing(ours: Tenant, state: Any, settin
     assert (refused.status_code, refused.headers["Retry-After"]) == (503, "1")
     drain_all()
     assert ours.message(1, "fits again")["number"] == 2
+
+
+def test_a_redis_that_restarts_between_the_loading_of_a_script_and_its_call_is_a_503(
+    ours: Tenant, state: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given a Redis that has forgotten append whenever it is called,
+    state.script_flush()
+    load = redis.Redis.script_load
+
+    def load_in_vain(client: redis.Redis, script: str) -> Any:
+        digest = load(client, script)
+        state.script_flush()
+        return digest
+
+    # when a client posts, then it is told to come again, and may.
+    with monkeypatch.context() as patched:
+        patched.setattr(redis.Redis, "script_load", load_in_vain)
+        refused = ours.api.post(f"{ours.path}/chats", {"title": "x"}, format="json")
+    assert (refused.status_code, refused.headers["Retry-After"]) == (503, "1")
+    assert ours.chat()["number"] == 1
 
 
 def test_an_update_of_a_number_never_given_is_unknown(ours: Tenant) -> None:
