@@ -8,7 +8,7 @@ PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check --no-input
 INSTALL := $(PIP) install --require-hashes --only-binary :all: --requirement
 
 .DEFAULT_GOAL := help
-.PHONY: help run admin test test-mysql model lint format lock clean
+.PHONY: help run admin test test-mysql model mutants lint format lock clean
 
 help: ## Show this list
 	@awk 'BEGIN { FS = ":.*## " } /^##@/ { printf "\n%s\n", substr($$0, 5) } \
@@ -37,6 +37,9 @@ test-mysql: $(VENV)/.dev ## What touches the database on a real MySQL 9 (the fir
 
 model: $(VENV)/.dev ## 20,000 random steps of writes, drains and faults against a model of them: SEED=7
 	$(BIN)/python -m pytest tests/model -s --hypothesis-profile=long $(if $(SEED),--hypothesis-seed=$(SEED))
+
+mutants: $(VENV)/.dev ## Break the product in the places that matter, and see each break caught: JOBS=2
+	$(BIN)/python -m tests.mutants
 
 lint: $(VENV)/.dev ## Style, types, the import contract, migrations, deployment checks
 	$(BIN)/ruff check .

@@ -27,7 +27,7 @@ QUICK = settings(
 settings.register_profile("quick", QUICK)
 settings.register_profile("long", QUICK, max_examples=700)
 #: The first failure as it comes: a mutant is caught or not, and nobody reads how.
-settings.register_profile("mutants", QUICK, max_examples=300, phases=[Phase.generate])
+settings.register_profile("mutants", QUICK, max_examples=60, phases=[Phase.generate])
 settings.load_profile("quick")
 
 #: Processes of Redis: an example may restart, restore or flush it one time fewer.

@@ -11,6 +11,7 @@ import redis
 from django.db import connection
 
 from chatsystem.writelog import dead, log
+from chatsystem.writelog import drain as drain_module
 from chatsystem.writelog.intake import accept
 from chatsystem.writelog.keys import Keys, partition_of
 from chatsystem.writelog.log import LogFull, RequestId, UnknownEntity, Write
@@ -195,6 +196,42 @@ def test_twenty_seeders_at_once_agree_on_the_numbers(ours: Tenant, state: Any) -
 
     # then they get the next 20 numbers, each once.
     assert sorted(numbers) == list(range(11, 31))
+
+
+def test_a_seed_waits_for_the_drain_that_is_storing(ours: Tenant, state: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Given a drain that has written two messages and not yet committed them,
+    ours.chat()
+    drain_all()
+    ours.batch(1, ["1", "2"])
+    storing, commit, posted = threading.Event(), threading.Event(), threading.Event()
+    store = drain_module.store
+
+    def store_and_wait(events: Any) -> Any:
+        dead = store(events)
+        storing.set()
+        assert commit.wait(20)
+        return dead
+
+    def work(role: int) -> None:
+        if role == 0:
+            drain_module.drain(partition_of(ours.token))
+            return
+        # when Redis loses everything, so that only that drain knows of them, and a client posts,
+        assert storing.wait(20)
+        if role == 1:
+            state.flushall()
+            numbers.append(ours.message(1, "3")["number"])
+            posted.set()
+        else:
+            # (a post that does not wait is answered at once)
+            posted.wait(0.5)
+            commit.set()
+
+    # then the message gets a number after theirs.
+    numbers: list[int] = []
+    monkeypatch.setattr(drain_module, "store", store_and_wait)
+    in_threads(work, range(3))
+    assert numbers == [3]
 
 
 def test_a_write_for_an_unknown_parent_leaves_no_key_behind(ours: Tenant, state: Any) -> None:

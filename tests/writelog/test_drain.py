@@ -97,6 +97,31 @@ def test_a_drain_that_dies_before_commit_leaves_everything_in_the_log(
     assert Message.objects.get().body == "kept"
 
 
+def test_a_removal_that_comes_late_takes_only_what_its_drain_has_stored(
+    ours: Tenant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given a drain that is held up between its commit and its removal,
+    ours.chat()
+    ours.batch(1, ["one", "two"])
+    partition = partition_of(ours.token)
+    remove = log.remove
+
+    def remove_late(*args: Any) -> None:
+        # when another one empties the log meanwhile, and two messages arrive,
+        monkeypatch.setattr(log, "remove", remove)
+        drain(partition)
+        ours.batch(1, ["three", "four"])
+        remove(*args)
+
+    monkeypatch.setattr(log, "remove", remove_late)
+    drain_module._drain_batch(partition, skip=False)
+
+    # then they are still there when it removes what it has stored.
+    assert log.length(partition) == 2
+    drain(partition)
+    assert Message.objects.count() == 4
+
+
 def test_an_update_that_arrives_while_its_entity_is_being_stored_stays_readable(
     ours: Tenant, monkeypatch: pytest.MonkeyPatch
 ) -> None:
