@@ -33,7 +33,6 @@ RETRY_DELAYS = (0.05, 0.25)
 #: Errors that are Redis's own answer: it has done nothing. Behind the others it may have done what it was asked.
 REFUSALS = (redis.ResponseError, redis.BusyLoadingError)
 
-
 #: What Redis and its driver say of 'not now'. NoScriptError: it restarted between the loading of a script and its call.
 UNAVAILABLE = (
     redis.ConnectionError,

@@ -16,7 +16,7 @@ from tests.model.machine import PARTITIONS, World
 from tests.model.standby import Standby
 
 QUICK = settings(
-    max_examples=30,
+    max_examples=25,
     stateful_step_count=40,
     deadline=None,
     database=None,

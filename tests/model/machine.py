@@ -31,9 +31,9 @@ from chatsystem.writelog.arrival import to_micros
 from chatsystem.writelog.counts import reconcile_due
 from chatsystem.writelog.drain import drain
 from chatsystem.writelog.events import CREATE, UPDATE, Event, depth
-from chatsystem.writelog.intake import Accepted
+from chatsystem.writelog.intake import Accepted, RequestKey
 from chatsystem.writelog.keys import Keys, partition_of
-from chatsystem.writelog.log import LogUnavailable, RequestId, UnknownEntity, Write
+from chatsystem.writelog.log import LogUnavailable, OutcomeUnknown, RequestId, UnknownEntity, Write
 from chatsystem.writelog.models import DeadEvent, Partition
 from chatsystem.writelog.reads import MAX_NUMBER, Window
 from messages_app.intake import create_batch, create_message, update_message
@@ -139,15 +139,16 @@ class Request:
 
     def send(self) -> Accepted:
         token, _, chat = self.parent.partition("/")
+        key = RequestKey.of_client(self.key) if self.key else None
         match self.verb, depth(self.parent) if self.parent else -1:
             case "create", -1:
-                return create_application(self.texts[0], self.key)
+                return create_application(self.texts[0], key)
             case "create", 0:
-                return create_chat(token, self.texts[0], self.key)
+                return create_chat(token, self.texts[0], key)
             case "create", _ if len(self.texts) > 1:
-                return create_batch(token, int(chat), self.texts, self.key)
+                return create_batch(token, int(chat), self.texts, key)
             case "create", _:
-                return create_message(token, int(chat), self.texts[0], self.key)
+                return create_message(token, int(chat), self.texts[0], key)
             case _, -1:
                 return update_application(self.name, self.texts[0])
             case _, 0:
@@ -368,6 +369,11 @@ class WritePath(RuleBasedStateMachine):
         except UnknownEntity:
             assert losses != self.losses or (request.parent or request.name) not in self.expected.events
             return
+        except (LogUnavailable, OperationalError) as error:
+            if not isinstance(error, OutcomeUnknown):
+                # The client is told that nothing has happened: what turns up all the same was sent by nobody.
+                self.sent -= set(request.texts)
+            raise
         finally:
             if request.key:
                 first, when = self.keyed.setdefault(request, (None, losses))
