@@ -8,7 +8,7 @@ PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check --no-input
 INSTALL := $(PIP) install --require-hashes --only-binary :all: --requirement
 
 .DEFAULT_GOAL := help
-.PHONY: help run admin test test-mysql chaos lint format lock clean
+.PHONY: help run admin test test-mysql chaos model mutants lint format lock clean
 
 help: ## Show this list
 	@awk 'BEGIN { FS = ":.*## " } /^##@/ { printf "\n%s\n", substr($$0, 5) } \
@@ -40,6 +40,12 @@ SEED := 1
 chaos: $(VENV)/.dev ## Kill everything under load for SECONDS=600, and check that nothing is lost (SEED=1)
 	$(BIN)/python -m tests.faults.chaos --seconds $(SECONDS) --seed $(SEED)
 
+model: $(VENV)/.dev ## 20,000 random steps of writes, drains and faults against a model of them: SEED=7
+	$(BIN)/python -m pytest tests/model -s --hypothesis-profile=long $(if $(SEED),--hypothesis-seed=$(SEED))
+
+mutants: $(VENV)/.dev ## Break the product in the places that matter, and see each break caught: JOBS=2
+	$(BIN)/python -m tests.mutants
+
 lint: $(VENV)/.dev ## Style, types, the import contract, migrations, deployment checks
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -62,7 +68,7 @@ lock: ## Pin the newest versions that requirements/*.in allow (needs uv)
 	$(COMPILE) requirements.txt --constraint requirements/embedded.lock --output-file requirements/all.lock
 
 clean: ## Remove .venv and caches; DATA_DIR stays
-	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+	rm -rf $(VENV) .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The virtual environment. pip is what `venv` makes last, so a half-made one is made again.

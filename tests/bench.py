@@ -17,21 +17,23 @@ from django.conf import settings
 from django.db import connections
 from rest_framework.test import APIClient
 
+from chatsystem.data_dir import DataDir
 from chatsystem.embedded import redis_server
 from tests.services.packages import Missing
 
 
 class RealRedis:
-    """A state Redis as `make run` configures it, answering on the socket that the settings name."""
+    """A state Redis as `make run` configures it, answering on its DATA_DIR's socket: by default the settings'."""
 
-    def __init__(self) -> None:
+    def __init__(self, data_dir: DataDir | None = None) -> None:
+        self.data_dir = data_dir or settings.DATA_DIR
         self.start()
 
     def start(self) -> None:
-        socket = settings.DATA_DIR.redis_socket
-        for folder in (socket.parent, settings.DATA_DIR.redis):
+        socket = self.data_dir.redis_socket
+        for folder in (socket.parent, self.data_dir.redis):
             folder.mkdir(parents=True, exist_ok=True)
-        self.process = subprocess.Popen(redis_server.command(settings.DATA_DIR), stdout=subprocess.DEVNULL)
+        self.process = subprocess.Popen(redis_server.command(self.data_dir), stdout=subprocess.DEVNULL)
         deadline = time.monotonic() + 10
         while True:
             try:

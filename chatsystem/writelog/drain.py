@@ -12,7 +12,7 @@ from django.db import DatabaseError, OperationalError, connection, transaction
 from django.utils.module_loading import import_string
 
 from chatsystem.writelog import bulk, log
-from chatsystem.writelog.errors import is_of_the_row, is_passing
+from chatsystem.writelog.errors import CONNECTION_LOST, is_of_the_row, is_passing
 from chatsystem.writelog.events import Event, depth, fold
 from chatsystem.writelog.models import DeadEvent
 from chatsystem.writelog.partitions import locked
@@ -79,15 +79,14 @@ def _drain_batch(partition: int, skip: bool) -> int:
             for e, error in dead
         ]
         bulk.create(DeadEvent, refused, "text")
+        dead_arrivals = {event.arrival for event, _ in dead}
+        if len(fresh) < len(events):
+            # What that drain set aside stays pending too: reads have it from nowhere else.
+            back_again = DeadEvent.objects.filter(partition=row, arrival__range=(events[0].arrival, events[-1].arrival))
+            dead_arrivals |= set(back_again.values_list("arrival", flat=True))
         through = max(row.drained_through, events[-1].arrival)
         row.drained_through = through
         row.save(update_fields=["drained_through"])
-        # Its own dead, and those of a drain before it that did not come to remove them.
-        dead_arrivals = set(
-            DeadEvent.objects.filter(
-                partition=row, arrival__gte=events[0].arrival, arrival__lte=events[-1].arrival
-            ).values_list("arrival", flat=True)
-        )
     # Only now: the other way round a crash between the two would lose the events.
     log.remove(partition, through, events, dead_arrivals)
     return len(events)
@@ -106,6 +105,9 @@ def store(events: Sequence[Event]) -> list[tuple[Event, Exception]]:
             _write(events)
         return []
     except (DatabaseError, ValueError, LookupError) as error:
+        if connection.needs_rollback:
+            # The connection broke as the savepoint was rolled back, and Django goes on with the error before that one.
+            raise OperationalError(CONNECTION_LOST, "the savepoint could not be rolled back") from error
         if not is_of_the_row(error):
             raise
         if len(events) == 1:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from django.db import DataError, IntegrityError, OperationalError
 
+CONNECTION_LOST = 2013  # in the middle of a statement
+
 #: MySQL's and MariaDB's numbers of what a new try of the whole transaction is likely to get over.
 PASSING = {
     1020,  # the row has changed since it was read (MariaDB's innodb_snapshot_isolation)
@@ -15,7 +17,7 @@ PASSING = {
     1213,  # a deadlock, and this transaction was the one to yield
     1927,  # the connection was killed
     2006,  # the server has gone away
-    2013,  # the connection was lost in the middle of a statement
+    CONNECTION_LOST,
     4031,  # the server ended an idle connection (MySQL's word for it, where MariaDB says 2006)
 }
 

@@ -33,6 +33,15 @@ RETRY_DELAYS = (0.05, 0.25)
 #: Errors that are Redis's own answer: it has done nothing. Behind the others it may have done what it was asked.
 REFUSALS = (redis.ResponseError, redis.BusyLoadingError)
 
+#: What Redis and its driver say of 'not now'. NoScriptError: it restarted between the loading of a script and its call.
+UNAVAILABLE = (
+    redis.ConnectionError,
+    redis.TimeoutError,
+    redis.ReadOnlyError,
+    redis.exceptions.OutOfMemoryError,
+    redis.exceptions.NoScriptError,
+)
+
 
 class LogUnavailable(Exception):
     """The state Redis is away, loading or full: the write was not accepted."""
@@ -145,7 +154,7 @@ def _available() -> Iterator[None]:
     """Tells 'Redis cannot now' (503) from a fault of ours (500)."""
     try:
         yield
-    except (redis.ConnectionError, redis.TimeoutError, redis.ReadOnlyError, redis.exceptions.OutOfMemoryError) as error:
+    except UNAVAILABLE as error:
         raise LogUnavailable(str(error)) from error
     except redis.ResponseError as error:
         # A full disk: the AOF cannot be written, and Redis refuses every write by this name.

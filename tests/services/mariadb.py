@@ -21,7 +21,7 @@ class MariaDB(DatabaseServer):
         packages.ensure(["mariadbd", "mariadb-install-db"], "mariadb-server")
 
     def initialize(self) -> None:
-        options = ["--no-defaults", f"--datadir={self.data}", "--auth-root-authentication-method=normal"]
+        options = ["--no-defaults", f"--datadir={self.data}", self.tmpdir, "--auth-root-authentication-method=normal"]
         user = ["--user=root"] if os.geteuid() == 0 else []
         subprocess.run(["mariadb-install-db", *options, *user, "--skip-test-db"], check=True, stdout=subprocess.DEVNULL)
 
@@ -41,4 +41,9 @@ class MariaDB(DatabaseServer):
     def command(self) -> list[str]:
         program = shutil.which("mariadbd")
         assert program is not None
-        return [program, "--no-defaults", "--innodb-log-file-size=64M"]
+        return [program, "--no-defaults", self.tmpdir, "--innodb-log-file-size=64M"]
+
+    @property
+    def tmpdir(self) -> str:
+        """Not /tmp: two that are set up at once take each other's temporary tables there."""
+        return f"--tmpdir={self.folder}"

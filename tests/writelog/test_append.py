@@ -7,9 +7,11 @@ import threading
 from typing import Any
 
 import pytest
+import redis
 from django.db import connection
 
 from chatsystem.writelog import dead, log
+from chatsystem.writelog import drain as drain_module
 from chatsystem.writelog.intake import accept
 from chatsystem.writelog.keys import Keys, partition_of
 from chatsystem.writelog.log import RequestId, UnknownEntity, Write
@@ -194,6 +196,42 @@ def test_twenty_seeders_at_once_agree_on_the_numbers(ours: Tenant, state: Any) -
     assert sorted(numbers) == list(range(11, 31))
 
 
+def test_a_seed_waits_for_the_drain_that_is_storing(ours: Tenant, state: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Given a drain that has written two messages and not yet committed them,
+    ours.chat()
+    drain_all()
+    ours.batch(1, ["1", "2"])
+    storing, commit, posted = threading.Event(), threading.Event(), threading.Event()
+    store = drain_module.store
+
+    def store_and_wait(events: Any) -> Any:
+        dead = store(events)
+        storing.set()
+        assert commit.wait(20)
+        return dead
+
+    def work(role: int) -> None:
+        if role == 0:
+            drain_module.drain(partition_of(ours.token))
+            return
+        # when Redis loses everything, so that only that drain knows of them, and a client posts,
+        assert storing.wait(20)
+        if role == 1:
+            state.flushall()
+            numbers.append(ours.message(1, "3")["number"])
+            posted.set()
+        else:
+            # (a post that does not wait is answered at once)
+            posted.wait(0.5)
+            commit.set()
+
+    # then the message gets a number after theirs.
+    numbers: list[int] = []
+    monkeypatch.setattr(drain_module, "store", store_and_wait)
+    in_threads(work, range(3))
+    assert numbers == [3]
+
+
 def test_a_write_for_an_unknown_parent_leaves_no_key_behind(ours: Tenant, state: Any) -> None:
     before = sorted(state.keys())
     unknown = "0" * 32
@@ -242,6 +280,26 @@ def test_the_same_request_sent_again_by_the_client_library_is_one_write(ours: Te
     assert (first.status, second.status) == ("ok", "again")
     assert (first.arrival, first.name) == (second.arrival, second.name)
     assert [m["body"] for m in ours.get("/chats/1/messages")["results"]] == ["once"]
+
+
+def test_a_redis_that_restarts_between_the_loading_of_a_script_and_its_call_is_a_503(
+    ours: Tenant, state: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given a Redis that has forgotten append whenever it is called,
+    state.script_flush()
+    load = redis.Redis.script_load
+
+    def load_in_vain(client: redis.Redis, script: str) -> Any:
+        digest = load(client, script)
+        state.script_flush()
+        return digest
+
+    # when a client posts, then it is told to come again, and may.
+    with monkeypatch.context() as patched:
+        patched.setattr(redis.Redis, "script_load", load_in_vain)
+        refused = ours.api.post(f"{ours.path}/chats", {"title": "x"}, format="json")
+    assert (refused.status_code, refused.headers["Retry-After"]) == (503, "1")
+    assert ours.chat()["number"] == 1
 
 
 def test_an_update_of_a_number_never_given_is_unknown(ours: Tenant) -> None:

@@ -7,7 +7,7 @@ import os
 from typing import Any
 
 import pytest
-from django.db import OperationalError, connections
+from django.db import OperationalError, connection, connections
 
 from applications.models import Application
 from chats.models import Chat
@@ -16,6 +16,7 @@ from chatsystem.writelog import log
 from chatsystem.writelog.arrival import to_micros
 from chatsystem.writelog.counts import reconcile_due
 from chatsystem.writelog.drain import drain
+from chatsystem.writelog.errors import CONNECTION_LOST
 from chatsystem.writelog.events import CREATE, UPDATE, Event, fold
 from chatsystem.writelog.keys import Keys, partition_of
 from chatsystem.writelog.models import DeadEvent, Partition
@@ -94,6 +95,31 @@ def test_a_drain_that_dies_before_commit_leaves_everything_in_the_log(
     assert ours.get("/chats/1/messages/1")["body"] == "kept"
     drain(partition)
     assert Message.objects.get().body == "kept"
+
+
+def test_a_removal_that_comes_late_takes_only_what_its_drain_has_stored(
+    ours: Tenant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given a drain that is held up between its commit and its removal,
+    ours.chat()
+    ours.batch(1, ["one", "two"])
+    partition = partition_of(ours.token)
+    remove = log.remove
+
+    def remove_late(*args: Any) -> None:
+        # when another one empties the log meanwhile, and two messages arrive,
+        monkeypatch.setattr(log, "remove", remove)
+        drain(partition)
+        ours.batch(1, ["three", "four"])
+        remove(*args)
+
+    monkeypatch.setattr(log, "remove", remove_late)
+    drain_module._drain_batch(partition, skip=False)
+
+    # then they are still there when it removes what it has stored.
+    assert log.length(partition) == 2
+    drain(partition)
+    assert Message.objects.count() == 4
 
 
 def test_an_update_that_arrives_while_its_entity_is_being_stored_stays_readable(
@@ -246,6 +272,57 @@ def test_an_acknowledged_create_that_cannot_be_stored_stays_readable(
     assert DeadEvent.objects.get().path == f"{ours.token}/1/1"
     assert ours.get("/chats/1/messages/1")["body"] == "refused"
     assert [m["body"] for m in ours.get("/chats/1/messages")["results"]] == ["refused"]
+
+
+def test_a_dead_event_stays_readable_when_its_drain_dies_before_the_removal(
+    ours: Tenant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given a drain that committed a message as a dead event and died before it could empty the log,
+    ours.chat()
+    ours.message(1, "refused")
+    partition = partition_of(ours.token)
+    with monkeypatch.context() as patched:
+        patched.setattr(Message._default_manager, "bulk_create", _refuse)
+        patched.setattr(log, "remove", _die)
+        with pytest.raises(SystemExit):
+            drain(partition)
+
+    # when the next one empties it, then the message is still there for its reader.
+    drain(partition)
+    assert log.length(partition) == 0
+    assert DeadEvent.objects.get().text == "refused"
+    assert ours.get("/chats/1/messages/1")["body"] == "refused"
+
+
+def test_a_connection_that_breaks_as_a_refused_row_is_rolled_back_has_the_batch_tried_again(
+    ours: Tenant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given a message that the database refuses once, and a connection that breaks right then,
+    ours.chat()
+    drain_all()
+    ours.message(1, "stored in the end")
+    broken = iter([True])
+
+    def break_once(execute: Any, sql: str, *args: Any) -> Any:
+        if sql.startswith("ROLLBACK TO") and next(broken, False):
+            raise OperationalError(CONNECTION_LOST, "lost")
+        return execute(sql, *args)
+
+    refusals = iter([ValueError("refused")])
+    bulk_create = Message._default_manager.bulk_create
+
+    def refuse_once(rows: Any) -> Any:
+        for refusal in refusals:
+            raise refusal
+        return bulk_create(rows)
+
+    # when it is drained, then another try stores it, and it is no dead event.
+    monkeypatch.setattr(Message._default_manager, "bulk_create", refuse_once)
+    with connection.execute_wrapper(break_once):
+        drain(partition_of(ours.token))
+    assert next(broken, None) is None
+    assert Message.objects.get().body == "stored in the end"
+    assert DeadEvent.objects.count() == 0
 
 
 def test_a_database_that_is_away_makes_no_dead_events(ours: Tenant, monkeypatch: pytest.MonkeyPatch) -> None:

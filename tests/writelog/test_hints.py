@@ -9,6 +9,7 @@ from celery import current_app
 from kombu.exceptions import OperationalError
 
 from chatsystem.writelog import log
+from chatsystem.writelog.drain import drain
 from chatsystem.writelog.keys import partition_of
 from chatsystem.writelog.tasks import drain_partition, reconcile, sweep
 from messages_app.models import Message
@@ -35,6 +36,26 @@ def test_many_writes_ask_for_one_drain_until_it_begins(ours: Tenant) -> None:
     log.begin_drain(partition_of(ours.token))
     ours.message(1)
     assert waiting_tasks() == before + 2
+
+
+def test_a_write_that_comes_as_a_drain_ends_asks_for_the_next(ours: Tenant, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Given a drain that has found the log empty, and has not ended yet,
+    ours.chat()
+    before = waiting_tasks()
+    length = log.length
+
+    def find_empty_then_write(partition: int) -> int:
+        found = length(partition)
+        if not found:
+            ours.message(1, "late")
+        return found
+
+    # when a message is posted, then it asks for a drain of its own.
+    with monkeypatch.context() as patched:
+        patched.setattr(log, "length", find_empty_then_write)
+        drain(partition_of(ours.token))
+    assert log.length(partition_of(ours.token)) == 1
+    assert waiting_tasks() == before + 1
 
 
 def test_a_broker_that_is_away_costs_no_write(ours: Tenant, monkeypatch: pytest.MonkeyPatch) -> None:

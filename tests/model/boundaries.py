@@ -1,0 +1,126 @@
+"""Every place at which a process can be interrupted: before and after each call of Redis, each statement, each commit.
+
+They are found where the drivers are called, so that no step of the product can be forgotten here. Documented in
+docs/reliability.md.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import pytest
+import redis
+from django.db import OperationalError, connection
+from redis.client import Pipeline
+
+from chatsystem.writelog.errors import CONNECTION_LOST
+
+T = TypeVar("T")
+
+
+class Crash(BaseException):
+    """The process is dead: nothing catches this, and whatever it still wants to do is not done."""
+
+
+@dataclass(frozen=True)
+class Boundary:
+    """`service` is redis or database, `call` the command or the statement's first words."""
+
+    service: str
+    side: str
+    call: str
+
+    @property
+    def in_transaction(self) -> bool:
+        """Whether the interrupted operation holds its locks here. Django says so a moment too late, and too early."""
+        at_edge = (self.side, self.call) in (("after", "BEGIN"), ("before", "COMMIT"))
+        return at_edge or bool(connection.in_atomic_block)
+
+    def lose_answer(self) -> None:
+        """Raises what the driver raises when the connection is lost here."""
+        if self.service == "redis":
+            raise redis.ConnectionError(str(self))
+        if self.call == "BEGIN":
+            # Django does not know of the transaction yet; the connection takes it along.
+            connection.close()
+        raise OperationalError(CONNECTION_LOST, str(self))
+
+    def __str__(self) -> str:
+        return f"{self.side} {self.call}"
+
+
+class Boundaries:
+    """Counts what an operation passes, and interrupts it once."""
+
+    def __init__(self) -> None:
+        self.interrupt: Callable[[Boundary], None] | None = None
+        self.ahead = 0
+        self.dead = False
+        #: How often each place was interrupted.
+        self.seen: Counter[str] = Counter()
+
+    @contextmanager
+    def interrupted(self, at: int, interrupt: Callable[[Boundary], None]) -> Iterator[None]:
+        """Calls `interrupt` at the boundary number `at`, counted from 1, if the block comes so far."""
+        self.ahead, self.interrupt = at, interrupt
+        try:
+            yield
+        finally:
+            self.interrupt = None
+            if self.dead:
+                # With the process its connection ends, and with that its transaction.
+                self.dead = False
+                connection.close()
+
+    def crash(self) -> None:
+        self.dead = True
+        raise Crash
+
+    def around(self, service: str, call: str, act: Callable[[], T]) -> T:
+        self._pass(Boundary(service, "before", call))
+        result = act()
+        self._pass(Boundary(service, "after", call))
+        return result
+
+    def _pass(self, boundary: Boundary) -> None:
+        if self.dead:
+            raise Crash
+        if self.interrupt is None:
+            return
+        self.ahead -= 1
+        if self.ahead == 0:
+            interrupt, self.interrupt = self.interrupt, None
+            self.seen[str(boundary)] += 1
+            interrupt(boundary)
+
+    def install(self, patch: pytest.MonkeyPatch) -> None:
+        """Puts itself between the product and its drivers, for this thread's database connection."""
+        execute_command, execute_pipeline, commit = redis.Redis.execute_command, Pipeline.execute, connection._commit
+
+        def command(client: redis.Redis, *args: Any, **options: Any) -> Any:
+            # A script goes by its hash: what it is called with tells it apart.
+            name = f"{args[0]} {args[2]} keys" if args[0] == "EVALSHA" else str(args[0])
+            return self.around("redis", name, lambda: execute_command(client, *args, **options))
+
+        def pipeline(commands: Pipeline, *args: Any, **options: Any) -> Any:
+            return self.around("redis", "pipeline", lambda: execute_pipeline(commands, *args, **options))
+
+        def statement(execute: Callable[..., Any], sql: str, *args: Any) -> Any:
+            return self.around("database", _words(sql), lambda: execute(sql, *args))
+
+        patch.setattr(redis.Redis, "execute_command", command)
+        patch.setattr(Pipeline, "execute", pipeline)
+        patch.setattr(connection, "_commit", lambda: self.around("database", "COMMIT", commit))
+        patch.setattr(connection, "execute_wrappers", [*connection.execute_wrappers, statement])
+
+
+def _words(sql: str) -> str:
+    """What it does and to which table: "INSERT chats_chat"."""
+    verb = sql.split(maxsplit=1)[0]
+    table = re.search(r"(?:INTO|FROM|UPDATE)\s+[\"`](\w+)", sql)
+    return f"{verb} {table[1]}" if table else verb

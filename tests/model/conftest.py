@@ -1,0 +1,67 @@
+"""`make test` runs the quick profile, `make model` the long one."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import HealthCheck, Phase, settings
+from pytest_django import Settings
+
+from chatsystem.writelog import drain, keys, log, tasks
+from search.tasks import index_outbox
+from tests.model.machine import PARTITIONS, World
+from tests.model.standby import Standby
+
+QUICK = settings(
+    max_examples=25,
+    stateful_step_count=40,
+    deadline=None,
+    database=None,
+    suppress_health_check=list(HealthCheck),
+    report_multiple_bugs=False,
+    phases=[Phase.generate, Phase.shrink],
+)
+settings.register_profile("quick", QUICK)
+settings.register_profile("long", QUICK, max_examples=700)
+#: The first failure as it comes: a mutant is caught or not, and nobody reads how.
+settings.register_profile("mutants", QUICK, max_examples=60, phases=[Phase.generate])
+settings.load_profile("quick")
+
+#: Processes of Redis: an example may restart, restore or flush it one time fewer.
+PROCESSES = 8
+
+
+@pytest.fixture(scope="module")
+def standby(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Standby]:
+    standby = Standby(tmp_path_factory.mktemp("redis"), PROCESSES)
+    yield standby
+    standby.kill()
+
+
+@pytest.fixture
+def world(
+    standby: Standby, transactional_db: None, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[World]:
+    settings.REDIS_URL = f"unix://{standby.address}"
+    log.client.cache_clear()
+    log._script.cache_clear()
+    # Two partitions, so that applications share one; small batches, so that a drain has several.
+    for module in (keys, log):
+        monkeypatch.setattr(module, "PARTITIONS", PARTITIONS)
+    monkeypatch.setattr(drain, "BATCH", 5)
+    for module in (drain, log):
+        monkeypatch.setattr(module, "RETRY_DELAYS", (0, 0))
+    world = World(standby)
+    world.boundaries.install(monkeypatch)
+    monkeypatch.setattr(secrets, "token_hex", world.token_hex)
+    monkeypatch.setattr(tasks.drain_partition, "delay", world.hints.add)
+    monkeypatch.setattr(index_outbox, "delay", lambda: None)
+    logging.disable()
+    yield world
+    logging.disable(logging.NOTSET)
+    world.close()
+    log.client.cache_clear()
+    log._script.cache_clear()

@@ -1,0 +1,609 @@
+"""The write path, driven by hypothesis and held against `Expected` after every step. Documented in docs/reliability.md.
+
+What runs is the product's own code, on a real Redis and a real database. One step is one operation: of a client, a
+worker, an operator, or a fault. An operation may be interrupted at any boundary (boundaries.py): by the death of its
+process, by the loss of an answer, or by whole operations of others.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from django.db import DataError, OperationalError, connection, connections
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
+
+from applications.intake import create_application, update_application
+from applications.models import Application
+from applications.selectors import get_application
+from chats.intake import create_chat, update_chat
+from chats.models import Chat
+from chats.selectors import get_chat, list_chats
+from chatsystem.writelog import dead as dead_events
+from chatsystem.writelog import log, tasks
+from chatsystem.writelog.arrival import to_micros
+from chatsystem.writelog.counts import reconcile_due
+from chatsystem.writelog.drain import drain
+from chatsystem.writelog.events import CREATE, UPDATE, Event, depth
+from chatsystem.writelog.intake import Accepted, RequestKey
+from chatsystem.writelog.keys import Keys, partition_of
+from chatsystem.writelog.log import LogUnavailable, OutcomeUnknown, RequestId, UnknownEntity, Write
+from chatsystem.writelog.models import DeadEvent, Partition
+from chatsystem.writelog.reads import MAX_NUMBER, Window
+from messages_app.intake import create_batch, create_message, update_message
+from messages_app.models import Message
+from messages_app.selectors import get_message, list_messages
+from search.documents import of_numbers
+from search.models import OutboxEntry
+from tests.model.boundaries import Boundaries, Boundary, Crash
+from tests.model.expected import Entity, Expected, by_parent, token_of
+from tests.model.standby import Snapshot, Standby
+
+T = TypeVar("T")
+
+PARTITIONS = 2
+APPLICATIONS = CHATS = 3
+
+#: What the database refuses in a message while it refuses.
+POISON = "poison"
+SEEDING = "*:seeding:*"
+HOUR = 3_600_000_000
+ALL = Window(1, MAX_NUMBER, 1000, from_low=True)
+
+
+@dataclass(frozen=True)
+class Interruption:
+    """`what` happens at the boundary number `at`: a crash, a lost answer, or what others do there."""
+
+    at: int
+    what: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Step:
+    """What happens next. `which` chooses among the parents, entities, requests or partitions that there are then."""
+
+    what: str
+    which: int
+    #: Of a create: with a key. Of a message: a text that the database refuses while it refuses.
+    keyed: bool
+    poison: bool
+    interruption: Interruption | None
+
+
+def interruptions(usual: int, longest: int, *others: str) -> st.SearchStrategy[Interruption | None]:
+    """At one of the `usual` boundaries or of the `longest` that such an operation passes."""
+    at = st.integers(1, usual) | st.integers(1, longest)
+    of_others = st.lists(st.sampled_from(others), min_size=1, max_size=3).map(tuple)
+    what = st.sampled_from([("crash",), ("lost answer",)]) | of_others
+    return st.builds(Interruption, at, what) | st.none()
+
+
+SWAPS = ("restart", "rollback", "flush")
+# A write is one call of Redis, unless it has to seed.
+WRITE = interruptions(2, 60, "append", "drain", *SWAPS)
+READ = interruptions(8, 40, "drain", "restart")
+DRAIN = interruptions(40, 80, "append", "append", "drain", "read", *SWAPS)
+DECISION = interruptions(16, 30, "drain", "restart")
+NEVER = st.none()
+
+#: How often each step comes, and how it is interrupted.
+STEPS = {
+    "create application": (1, WRITE),
+    "create chat": (2, WRITE),
+    "create message": (6, WRITE),
+    "create batch": (3, WRITE),
+    "update": (6, WRITE),
+    "repeat": (2, WRITE),
+    "read": (2, READ),
+    "drain": (7, DRAIN),
+    "take a hint": (4, DRAIN),
+    "sweep": (1, DRAIN),
+    "reconcile": (1, DRAIN),
+    "replay": (2, DECISION),
+    "discard": (1, DECISION),
+    "refuse or accept": (2, NEVER),
+    "back up": (2, NEVER),
+    "set the clock back": (1, NEVER),
+    "restart": (1, NEVER),
+    "rollback": (1, NEVER),
+    "flush": (1, NEVER),
+}
+
+
+def _of_kind(what: str) -> st.SearchStrategy[Step]:
+    poison = st.sampled_from([False, False, True])
+    return st.builds(Step, st.just(what), st.integers(0, 11), st.booleans(), poison, STEPS[what][1])
+
+
+#: An operation that nothing interrupts.
+PLAIN = Step("", 0, keyed=False, poison=False, interruption=None)
+ANY_STEP = st.sampled_from([what for what, (times, _) in STEPS.items() for _ in range(times)]).flatmap(_of_kind)
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a client sends. `name` is that of the entity to update."""
+
+    verb: str
+    parent: str
+    texts: tuple[str, ...]
+    name: str = ""
+    key: str | None = None
+
+    def send(self) -> Accepted:
+        token, _, chat = self.parent.partition("/")
+        key = RequestKey.of_client(self.key) if self.key else None
+        match self.verb, depth(self.parent) if self.parent else -1:
+            case "create", -1:
+                return create_application(self.texts[0], key)
+            case "create", 0:
+                return create_chat(token, self.texts[0], key)
+            case "create", _ if len(self.texts) > 1:
+                return create_batch(token, int(chat), self.texts, key)
+            case "create", _:
+                return create_message(token, int(chat), self.texts[0], key)
+            case _, -1:
+                return update_application(self.name, self.texts[0])
+            case _, 0:
+                return update_chat(token, int(self.name), self.texts[0])
+            case _:
+                return update_message(token, int(chat), int(self.name), self.texts[0])
+
+    def events(self, accepted: Accepted) -> list[Event]:
+        prefix = f"{self.parent}/" if self.parent else ""
+        names = [accepted.name]
+        if self.verb == CREATE and self.parent:
+            names = [str(accepted.number + i) for i in range(len(self.texts))]
+        return [
+            Event(accepted.arrival + i, self.verb, prefix + name, text)
+            for i, (name, text) in enumerate(zip(names, self.texts, strict=True))
+        ]
+
+
+@dataclass
+class Backup:
+    """A state of Redis, and the newest arrival of each partition that it knew of."""
+
+    data: Snapshot
+    newest: dict[int, int]
+
+
+@dataclass
+class World:
+    """What outlives an example: processes, connections, figures."""
+
+    standby: Standby
+    boundaries: Boundaries = field(default_factory=Boundaries)
+    #: The broker: partitions whose drain was asked for.
+    hints: set[int] = field(default_factory=set)
+    refusing: bool = False
+    examples: int = 0
+    steps: Counter[str] = field(default_factory=Counter)
+    interrupted: Counter[str] = field(default_factory=Counter)
+
+    def __post_init__(self) -> None:
+        # Others have a thread and so a connection of their own: they see what is committed.
+        self.others = ThreadPoolExecutor(1)
+        for run in (_here, self.elsewhere):
+            run(lambda: connection.execute_wrappers.append(self._refuse))
+
+    def begin(self) -> None:
+        self.examples += 1
+        self.ids = itertools.count()
+        # An example that failed may have left it in the middle of something.
+        connection.close()
+        self.standby.begin()
+        self.hints.clear()
+        self.refusing = False
+        log.client().connection_pool.disconnect()
+        for model in (OutboxEntry, DeadEvent, Message, Chat, Application):
+            model._default_manager.all().delete()
+        Partition.objects.update(drained_through=0)
+
+    def token_hex(self, length: int) -> str:
+        """In place of chance: the same tokens and request ids whenever an example runs."""
+        return f"{next(self.ids):0{2 * length}x}"
+
+    def elsewhere(self, act: Callable[[], T]) -> T:
+        return self.others.submit(act).result()
+
+    def take_over(self, data: Snapshot) -> None:
+        self.standby.take_over(data)
+        log.client().connection_pool.disconnect()
+
+    def _refuse(self, execute: Callable[..., Any], sql: str, params: Any, *args: Any) -> Any:
+        """A value that the column cannot hold: SQLite's hold any."""
+        if self.refusing and "messages_app_message" in sql and any(POISON in str(param) for param in params or ()):
+            raise DataError("refused")
+        return execute(sql, params, *args)
+
+    def close(self) -> None:
+        self.elsewhere(connections.close_all)
+        self.others.shutdown()
+        connection.execute_wrappers.remove(self._refuse)
+
+    def __str__(self) -> str:
+        lines = [
+            f"{self.steps.total()} steps in {self.examples} examples,",
+            f"{self.boundaries.seen.total()} of them interrupted, at {len(self.boundaries.seen)} places",
+            *(f"  {count:6} {name}" for name, count in self.steps.most_common()),
+            "interrupted by",
+            *(f"  {count:6} {name}" for name, count in self.interrupted.most_common()),
+            "interrupted at",
+            *(f"  {count:6} {name}" for name, count in self.boundaries.seen.most_common()),
+        ]
+        return "\n".join(lines)
+
+
+class WritePath(RuleBasedStateMachine):
+    def __init__(self, world: World) -> None:
+        super().__init__()
+        self.world = world
+        self.world.begin()
+        self.expected = Expected()
+        self.backups: list[Backup] = []
+        self.texts = 0
+        #: Requests with a key: the answer, None when there was none; and how often Redis had lost data by then.
+        self.keyed: dict[Request, tuple[Accepted | None, int]] = {}
+        self.losses = 0
+        #: Dead events that a Redis has forgotten: reads do not show them until they are replayed.
+        self.unseen: set[int] = set()
+        #: Partitions whose hint a crash may have taken along: the sweep sees to them.
+        self.unhinted: set[int] = set()
+        self.discarded: DeadEvent | None = None
+        #: False while an operation is under way, and after one that failed.
+        self.intact = True
+        self._begin_step()
+
+    def teardown(self) -> None:
+        """At the end all is stored, and equals the model exactly."""
+        if not self.intact:
+            return
+        self.world.refusing = False
+        tasks.sweep()
+        for partition in sorted(self.world.hints):
+            tasks.drain_partition(partition)
+        self._take_stock()
+        for event in DeadEvent.objects.order_by("arrival"):
+            assert dead_events.replay(event), event.error
+        self._take_stock()
+        assert log.lengths() == {}
+        assert not DeadEvent.objects.exists()
+        assert reconcile_due() == []
+        entries = OutboxEntry.objects.values_list("messages", flat=True)
+        told = {message.id for message in of_numbers(pair for messages in entries for pair in messages)}
+        assert told == set(Message.objects.values_list("pk", flat=True)), "search was not told of all messages"
+
+    @initialize()
+    def begin(self) -> None:
+        for _ in range(2):
+            self._write(CREATE, "")
+        for token in self.expected.paths(0):
+            self._write(CREATE, token)
+
+    # One rule: hypothesis leaves out half of the rules in each example, and without writes and drains nothing happens.
+    @rule(step=ANY_STEP)
+    def do(self, step: Step) -> None:
+        applications, chats = self.expected.paths(0), self.expected.paths(1)
+        partition = step.which % PARTITIONS
+        match step.what:
+            case "create application" if len(applications) < APPLICATIONS:
+                self._write(CREATE, "", step=step)
+            case "create chat" if applications and len(chats) < CHATS:
+                self._write(CREATE, _of(applications, step.which), step=step)
+            case "create message" if chats:
+                self._write(CREATE, _of(chats, step.which), step=step)
+            case "create batch" if chats:
+                self._write(CREATE, _of(chats, step.which), 3, step=step)
+            case "update" if shown := sorted(self.expected.entities(self._shown)):
+                parent, _, name = _of(shown, step.which).rpartition("/")
+                self._write(UPDATE, parent, name=name, step=step)
+            case "repeat" if self.keyed:
+                request = _of(list(self.keyed), step.which)
+                self._operate(step, lambda: self._send(request))
+            case "read":
+                self._operate(step, self._compare_reads)
+            case "drain":
+                self._operate(step, lambda: drain(partition))
+            case "take a hint" if self.world.hints:
+                # If the worker dies, the hint dies with it.
+                hinted = min(self.world.hints)
+                self.world.hints.remove(hinted)
+                self._operate(step, lambda: tasks.drain_partition(hinted))
+            case "sweep":
+                self._operate(step, tasks.sweep)
+                if step.interruption is None:
+                    self.unhinted.clear()
+            case "reconcile":
+                self._operate(step, self._reconcile)
+            case "replay" if event := DeadEvent.objects.order_by("arrival").first():
+                self._operate(step, lambda: dead_events.replay(event))
+            case "discard" if event := DeadEvent.objects.filter(verb=UPDATE).order_by("-arrival").first():
+                # Not of a create: the numbers would have a hole that is right. And an older Redis would show the text
+                # again, until the next update.
+                self.backups.clear()
+                self.discarded = event
+                self._operate(step, lambda: dead_events.discard(event))
+            case "refuse or accept":
+                self.world.refusing = not self.world.refusing
+            case "back up":
+                marks, logged = _marks(), _logged()
+                newest = {p: max([marks[p], *(event.arrival for event in logged[p])]) for p in marks}
+                self.backups.append(Backup(self.world.standby.snapshot(), newest))
+            case "set the clock back" if log.client().exists(clock := Keys(partition).clock):
+                # As Redis sees it: its newest event arrived by a clock that was an hour ahead of the one it has now.
+                log.client().incrby(clock, HOUR)
+            case "restart" | "rollback" | "flush":
+                self._operate(step, lambda: self._do(step.what))
+            case _:
+                return
+        self.world.steps[step.what] += 1
+
+    def _reconcile(self) -> None:
+        assert reconcile_due() == []
+
+    # How an operation runs
+
+    def _write(self, verb: str, parent: str, count: int = 1, name: str = "", step: Step = PLAIN) -> None:
+        poison = step.poison and depth(f"{parent}/{name}") == 2
+        texts = tuple(self._text(poison) for _ in range(count))
+        request = Request(verb, parent, texts, name, key=texts[0] if step.keyed and verb == CREATE else None)
+        self._operate(step, lambda: self._send(request))
+
+    def _text(self, poison: bool = False) -> str:
+        self.texts += 1
+        return f"{self.texts} {POISON if poison else ''}"
+
+    def _send(self, request: Request) -> None:
+        self.sent |= set(request.texts)
+        losses = self.losses
+        try:
+            accepted = request.send()
+        except UnknownEntity:
+            assert losses != self.losses or (request.parent or request.name) not in self.expected.events
+            return
+        except (LogUnavailable, OperationalError) as error:
+            if not isinstance(error, OutcomeUnknown):
+                # The client is told that nothing has happened: what turns up all the same was sent by nobody.
+                self.sent -= set(request.texts)
+            raise
+        finally:
+            if request.key:
+                first, when = self.keyed.setdefault(request, (None, losses))
+        if request.key and first and when == self.losses:
+            assert (accepted.arrival, accepted.name) == (first.arrival, first.name), "another answer"
+        self.keyed |= {request: (accepted, losses)} if request.key else {}
+        self.answered += request.events(accepted)
+
+    def _operate(self, step: Step, act: Callable[[], object]) -> None:
+        interruption = step.interruption
+        self.intact = False
+        self._begin_step()
+        try:
+            if interruption is None:
+                act()
+            else:
+                with self.world.boundaries.interrupted(interruption.at, lambda at: self._interrupt(interruption, at)):
+                    act()
+        except Crash:
+            pass
+        except (LogUnavailable, OperationalError):
+            assert self.failing
+        if self.failing:
+            self.unhinted |= set(range(PARTITIONS))
+            # A lock that was not given back runs out.
+            for key in log.client().keys(SEEDING):
+                log.client().delete(key)
+        self._take_stock()
+        self.intact = True
+
+    def _begin_step(self) -> None:
+        #: The texts that clients have sent, and the events that were acknowledged to them.
+        self.sent: set[str] = set()
+        self.answered: list[Event] = []
+        #: Whether the operation may fail.
+        self.failing = False
+        #: Arrivals that the Redis before knew of, and the newest of each partition that its successor knows of.
+        self.swapped_from: set[int] | None = None
+        self.swapped_to: dict[int, int] = {}
+
+    def _interrupt(self, interruption: Interruption, at: Boundary) -> None:
+        self.world.interrupted.update(interruption.what)
+        match interruption.what:
+            case ("crash",):
+                self.failing = True
+                self.world.boundaries.crash()
+            case ("lost answer",):
+                self.failing = True
+                at.lose_answer()
+        # Who has to seed waits for the lock that the operation holds, and so comes later.
+        locked = at.in_transaction or bool(log.client().keys(SEEDING))
+        for what in interruption.what:
+            self.world.elsewhere(lambda: self._do(what, locked=locked))  # noqa: B023 (it is done at once)
+
+    def _do(self, what: str, *, locked: bool = False) -> None:
+        """What others do, perhaps in the middle of an operation. Who has to wait for its lock does nothing."""
+        match what:
+            case "append":
+                self._append(locked)
+            case "drain" if not locked:
+                for partition in range(PARTITIONS):
+                    drain(partition)
+            case "read" if not self.answered and self.swapped_from is None:
+                self._compare_reads()
+            case "restart" if self.world.standby.left:
+                # Who seeds when Redis changes under it again tells its client to come later.
+                self.failing = True
+                self.world.take_over(self.world.standby.snapshot())
+            case "rollback" if self.world.standby.left and self.backups:
+                self._lose(self.backups[-1], locked)
+            case "flush" if self.world.standby.left:
+                self._lose(Backup(Snapshot({}), dict.fromkeys(range(PARTITIONS), 0)), locked)
+
+    def _append(self, locked: bool) -> None:
+        """A message to the newest chat."""
+        if not (chats := self.expected.paths(1)):
+            return
+        request = Request(CREATE, chats[-1], (self._text(),))
+        if not locked:
+            self._send(request)
+            return
+        write = Write(CREATE, request.parent, "", request.texts)
+        token = token_of(request.parent)
+        answer = log.append(token, write, RequestId(token, request.texts[0], "fingerprint", 30))
+        if answer.status == "ok":
+            self.answered += request.events(Accepted(answer.arrival, answer.name, replayed=False))
+            if answer.hint:
+                self.world.hints.add(partition_of(token))
+
+    def _lose(self, backup: Backup, locked: bool) -> None:
+        waiting = {event.arrival for events in _logged().values() for event in events}
+        self.swapped_from = waiting | {event.arrival for event in self.expected} | (self.swapped_from or set())
+        self.swapped_to = {p: min(newest, self.swapped_to.get(p, newest)) for p, newest in backup.newest.items()}
+        self.losses += 1
+        self.failing = True
+        # What was backed up since belongs to a state that is no more.
+        self.backups = self.backups[: self.backups.index(backup) + 1] if backup in self.backups else []
+        self.world.take_over(backup.data)
+        if not locked:
+            # At once: an event that comes later may get the arrival of one that was lost.
+            self.expected.keep(_kept())
+
+    # What has to hold after each step
+
+    def _take_stock(self) -> None:
+        if self.discarded:
+            self._forget(self.discarded)
+            self.discarded = None
+        marks, logged, kept = _marks(), _logged(), _kept()
+        dead = dict(DeadEvent.objects.values_list("arrival", "partition"))
+        if self.swapped_from is not None:
+            self.expected.keep(kept)
+            self.unseen |= {
+                arrival
+                for arrival, partition in dead.items()
+                if arrival in self.swapped_from and arrival > self.swapped_to[partition]
+            }
+        self.unseen &= dead.keys()
+        self._acknowledge(logged)
+
+        # Nothing acknowledged is missing, and nothing waits that nobody sent, or that nobody will drain.
+        for event in self.expected:
+            assert kept(event), f"{event} is lost"
+        known = set(self.expected)
+        for partition, events in logged.items():
+            waiting = [event for event in events if event.arrival > marks[partition]]
+            assert known.issuperset(waiting), f"nobody sent {set(waiting) - known}"
+            assert not waiting or partition in self.world.hints | self.unhinted, f"nobody will drain {partition}"
+        self._compare_rows(lambda e: e.arrival <= marks[partition_of(token_of(e.path))] and e.arrival not in dead)
+        self._compare_reads()
+
+    def _forget(self, discarded: DeadEvent) -> None:
+        """What reads show now is the newest dead event that is left of the entity, or what is stored."""
+        with suppress(DeadEvent.DoesNotExist):
+            # Interrupted, it is seen in the admin, and discarded again.
+            dead_events.discard(discarded)
+        self.expected.keep(lambda event: (event.path, event.arrival) != (discarded.path, discarded.arrival))
+        if left := DeadEvent.objects.filter(path=discarded.path).order_by("arrival").last():
+            self.unseen.discard(left.arrival)
+
+    def _acknowledge(self, logged: dict[int, list[Event]]) -> None:
+        """Takes up what this step has acknowledged, and what an unanswered client has left in the log."""
+        waiting = {event for events in logged.values() for event in events if event.text in self.sent}
+        fresh = waiting.union(self.answered) - set(self.expected)
+        if fresh and self.swapped_from is not None:
+            # An answer that was on its way when Redis lost what it says counts no more.
+            stored = {(path, row.text) for path, row in _rows()[0].items()}
+            stored |= set(DeadEvent.objects.values_list("path", "text"))
+            fresh = {event for event in fresh if event in waiting or (event.path, event.text) in stored}
+        for event in sorted(fresh, key=lambda event: event.arrival):
+            self.expected.acknowledge(event)
+
+    def _compare_rows(self, stored: Callable[[Event], bool]) -> None:
+        found, counts = _rows()
+        expected = self.expected.entities(stored)
+        assert found == expected, _difference(found, expected)
+        children = by_parent(expected)
+        assert counts == {path: len(children.get(path, ())) for path in counts}
+
+    def _shown(self, event: Event) -> bool:
+        return event.arrival not in self.unseen
+
+    def _compare_reads(self) -> None:
+        dead = set(DeadEvent.objects.values_list("arrival", flat=True)) if self.unseen else set()
+        entities = self.expected.entities(lambda event: event.arrival not in self.unseen & dead)
+        children = by_parent(entities)
+        for path, entity in entities.items():
+            if depth(path) == 0:
+                assert _shown(get_application(path), "name") == entity
+                assert _listed(list_chats(path, ALL).rows, "title") == children.get(path, [])
+            elif depth(path) == 1:
+                token, _, chat = path.partition("/")
+                assert _listed(list_messages(token, int(chat), ALL).rows, "body") == children.get(path, [])
+        if entities:
+            self._compare_one(max(entities, key=lambda path: entities[path].arrival), entities)
+
+    def _compare_one(self, path: str, entities: dict[str, Entity]) -> None:
+        token, *numbers = path.split("/")
+        match [int(number) for number in numbers]:
+            case [chat]:
+                assert _shown(get_chat(token, chat), "title") == entities[path]
+            case [chat, number]:
+                assert _shown(get_message(token, chat, number), "body") == entities[path]
+
+
+def _here(act: Callable[[], T]) -> T:
+    return act()
+
+
+def _of(some: Sequence[Any], index: int) -> Any:
+    return some[index % len(some)]
+
+
+def _marks() -> dict[int, int]:
+    return dict(Partition.objects.filter(pk__lt=PARTITIONS).values_list("pk", "drained_through"))
+
+
+def _logged() -> dict[int, list[Event]]:
+    return {partition: log.read(partition, 1000) for partition in range(PARTITIONS)}
+
+
+def _kept() -> Callable[[Event], bool]:
+    """What the database or the log holds at this moment."""
+    marks, waiting = _marks(), {event for events in _logged().values() for event in events}
+    return lambda event: event.arrival <= marks[partition_of(token_of(event.path))] or event in waiting
+
+
+def _rows() -> tuple[dict[str, Entity], dict[str, int]]:
+    """What the database holds: path → row, and path → count of children."""
+    times = ("created_at", "last_request_time")
+    applications = Application.objects.values_list("token", *times, "name", "chats_count")
+    chats = Chat.objects.values_list("application__token", "number", *times, "title", "messages_count")
+    messages = Message.objects.values_list("chat__application__token", "chat__number", "number", *times, "body")
+    found, counts = {}, {}
+    for *path, created, changed, text, count in [*applications, *chats]:
+        name = "/".join(map(str, path))
+        found[name] = Entity(to_micros(created), to_micros(changed), text)
+        counts[name] = count
+    for *path, created, changed, text in messages:
+        found["/".join(map(str, path))] = Entity(to_micros(created), to_micros(changed), text)
+    return found, counts
+
+
+def _shown(row: Any, text_field: str) -> Entity:
+    return Entity(to_micros(row.created_at), to_micros(row.last_request_time), getattr(row, text_field))
+
+
+def _listed(rows: Iterable[Any], text_field: str) -> list[tuple[int, Entity]]:
+    return [(row.number, _shown(row, text_field)) for row in rows]
+
+
+def _difference(found: dict[str, Entity], expected: dict[str, Entity]) -> str:
+    return f"stored {found.items() - expected.items()} and not {expected.items() - found.items()}"
