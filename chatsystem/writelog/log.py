@@ -30,6 +30,9 @@ SAFE = {"appendonly": "yes", "appendfsync": "always", "maxmemory-policy": "noevi
 #: Seconds between the tries of one append whose answer was lost. Each bears the same request id: at most one counts.
 RETRY_DELAYS = (0.05, 0.25)
 
+#: Seconds for which a process that seeds is believed to be alive.
+SEEDING_LEASE = 3
+
 #: Errors that are Redis's own answer: it has done nothing. Behind the others it may have done what it was asked.
 REFUSALS = (redis.ResponseError, redis.BusyLoadingError)
 
@@ -252,18 +255,21 @@ def seed(partition: int, parent: str, last_number: int) -> None:
 
 @contextmanager
 def seeding(partition: int) -> Iterator[None]:
-    """One process at a time compares the partition with the database. It saves work; the row lock keeps it right."""
-    lock = client().lock(Keys(partition).seeding, timeout=30, sleep=0.02, blocking_timeout=5)
+    """One process at a time compares the partition with the database.
+
+    It saves work; the row lock keeps it right. So who has waited for long goes on without: a process may have been
+    killed that held it.
+    """
+    lock = client().lock(Keys(partition).seeding, timeout=SEEDING_LEASE, sleep=0.02, blocking_timeout=SEEDING_LEASE)
     with _available():
         acquired = lock.acquire()
-    if not acquired:
-        raise LogUnavailable("another process is still comparing this partition with the database")
     try:
         yield
     finally:
         # The lease may have run out, or Redis gone: either way it is free again.
-        with suppress(redis.RedisError):
-            lock.release()
+        if acquired:
+            with suppress(redis.RedisError):
+                lock.release()
 
 
 def read(partition: int, count: int, after: int = 0) -> list[Event]:

@@ -52,7 +52,7 @@ APPLICATIONS = CHATS = 3
 
 #: What the database refuses in a message while it refuses.
 POISON = "poison"
-SEEDING = "*:seeding:*"
+SEEDING = "*:seeding"
 HOUR = 3_600_000_000
 ALL = Window(1, MAX_NUMBER, 1000, from_low=True)
 
