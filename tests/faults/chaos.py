@@ -1,7 +1,7 @@
 """The long form: `make chaos SECONDS=600 SEED=1`. Documented in docs/reliability.md.
 
 Clients write all the time. Each kind of process has a killer, which kills it every 17 s, side by side with the other
-killers and with rounds of the other faults. Ends with 1 when the checker finds anything, or service was not back in time.
+killers and with rounds of the other faults. Ends with 1 when the checker finds anything, or service was back too late.
 """
 
 from __future__ import annotations

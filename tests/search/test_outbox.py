@@ -196,9 +196,21 @@ def test_a_turn_ends_and_asks_for_the_next(
 
 def test_one_indexer_leaves_the_work_to_another(stored: Stored, hints: list[str], index: SearchBackend) -> None:
     tell(stored.message("hello"))
-    cache.set(outbox.LEASE, 1, 30)
+    cache.set(outbox.LEASE, 1, outbox.LEASE_SECONDS)
     assert outbox.index() is False
     assert OutboxEntry.objects.count() == 1
+
+
+def test_a_lease_that_a_clock_set_back_has_stretched_is_taken_over(
+    stored: Stored, hints: list[str], index: SearchBackend
+) -> None:
+    # Given the lease of an indexer that was killed, and a cache whose clock was set back by an hour since,
+    tell(stored.message("hello"))
+    cache.set(outbox.LEASE, 1, outbox.LEASE_SECONDS + 3600)
+
+    # when the sweep comes by, then it does not wait for that hour.
+    outbox.index()
+    assert not OutboxEntry.objects.exists()
 
 
 def test_without_a_cache_everybody_indexes(
