@@ -1,11 +1,28 @@
 """The Celery application. Messages in its queue are hints: the write log is the truth (docs/write-log.md)."""
 
+from __future__ import annotations
+
 import os
+from typing import Any
 
 from celery import Celery
+from celery.app.amqp import AMQP
+from kombu import Connection
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "chatsystem.settings")
 
-app = Celery("chatsystem")
+
+class PromptConnection(Connection):
+    """Knocks every second. kombu waits 2 s longer after each try, up to 30 s, also when Redis is back."""
+
+    def ensure_connection(self, *args: Any, **options: Any) -> Connection:  # type: ignore[override]
+        return super().ensure_connection(*args, **{"interval_start": 1, "interval_step": 0, **options})
+
+
+class PromptAMQP(AMQP):
+    Connection = PromptConnection
+
+
+app = Celery("chatsystem", amqp=PromptAMQP)
 app.config_from_object("django.conf:settings", namespace="CELERY")
 app.autodiscover_tasks()

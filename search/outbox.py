@@ -109,7 +109,13 @@ def _index_chunk() -> bool:
 
 
 def _take_lease() -> bool:
-    return _ask_cache(lambda: cache.add(LEASE, 1, LEASE_SECONDS))
+    return _ask_cache(lambda: cache.add(LEASE, 1, LEASE_SECONDS) or _is_stretched())
+
+
+def _is_stretched() -> bool:
+    """Whether the lease has longer to run than any was given: the cache's clock was set back. Taken over, if so."""
+    # django-redis's own.
+    return bool(cache.ttl(LEASE) > LEASE_SECONDS and cache.touch(LEASE, LEASE_SECONDS))  # type: ignore[attr-defined]
 
 
 def _hold_lease(seconds: int) -> None:
