@@ -54,6 +54,10 @@ def test_counts_are_right_after_the_drain_without_a_reconcile(ours: Tenant, thei
     assert ours.get()["chats_count"] == 3
     assert [chat["messages_count"] for chat in ours.get("/chats")["results"]] == [7, 0, 2]
     assert theirs.get()["chats_count"] == 1
+    # An update adds nothing.
+    ours.api.patch(f"{ours.path}/chats/3/messages/1", {"body": "edited"}, format="json")
+    drain_all()
+    assert ours.get("/chats/3")["messages_count"] == 2
     assert reconcile_due() == []
 
 
