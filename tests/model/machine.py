@@ -330,7 +330,7 @@ class WritePath(RuleBasedStateMachine):
                 # again, until the next update.
                 self.backups.clear()
                 self.discarded = event
-                self._operate(step, lambda: dead_events.discard(event))
+                self._operate(step, lambda: dead_events.discard(event, by="the model", reason="drawn"))
             case "refuse or accept":
                 self.world.refusing = not self.world.refusing
             case "back up":
@@ -509,7 +509,7 @@ class WritePath(RuleBasedStateMachine):
         """What reads show now is the newest dead event that is left of the entity, or what is stored."""
         with suppress(DeadEvent.DoesNotExist):
             # Interrupted, it is seen in the admin, and discarded again.
-            dead_events.discard(discarded)
+            dead_events.discard(discarded, by="the model", reason="drawn")
         self.expected.keep(lambda event: (event.path, event.arrival) != (discarded.path, discarded.arrival))
         if left := DeadEvent.objects.filter(path=discarded.path).order_by("arrival").last():
             self.unseen.discard(left.arrival)
