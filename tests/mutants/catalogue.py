@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 APPEND = "tests/writelog/test_append.py"
 DRAIN = "tests/writelog/test_drain.py"
+FENCE = "tests/writelog/test_fence.py"
 HINTS = "tests/writelog/test_hints.py"
 BEHIND = "tests/writelog/test_database_behind.py"
 IDEMPOTENCY = "tests/api/test_idempotency.py"
@@ -39,18 +40,47 @@ MUTANTS = [
     Mutant(
         "no fence",
         "a restarted or restored Redis goes on from the numbers that it remembers",
-        edit("lua/append.lua", "if seeded_by ~= run_id then return {'seed'} end", ""),
-        (APPEND, MODEL),
+        edit("lua/append.lua", "if passed_by ~= incarnation then return {'fence'} end", ""),
+        (FENCE, APPEND, MODEL),
     ),
     Mutant(
         "absent counter means 0",
         "a flushed Redis numbers from 1 again",
         edit(
             "lua/append.lua",
-            "if not fence or not clock then return {'seed'} end",
-            "fence = fence or '0 ' .. run_id\nclock = clock or '0'",
+            "if not number then return {'seed'} end",
+            "number = number or '0 ' .. lineage",
         ),
-        (APPEND, MODEL),
+        (FENCE, APPEND, MODEL),
+    ),
+    Mutant(
+        "older Redis trusted",
+        "a Redis that lost its tail numbers from what it remembers",
+        edit(
+            "lua/pass.lua",
+            "if lineage and clock and tonumber(clock) >= drained_through then",
+            "if lineage and clock then",
+        ),
+        (FENCE, MODEL),
+    ),
+    Mutant(
+        "numbers of another lineage trusted",
+        "a parent that was not seeded since the loss numbers from what Redis remembers",
+        edit("lua/append.lua", "if told_in ~= lineage then return {'seed'} end", ""),
+        (FENCE, MODEL),
+    ),
+    Mutant(
+        "fence passed without the row lock",
+        "a drain stores what a Redis that passes meanwhile has lost",
+        edit(
+            "seed.py",
+            "    with locked(partition) as row:\n        assert row is not None\n"
+            "        # Held until Redis has decided",
+            "    from chatsystem.writelog.models import Partition\n\n"
+            "    if row := Partition.objects.get(pk=partition):\n"
+            "        # Held until Redis has decided",
+        ),
+        (FENCE, APPEND),
     ),
     Mutant(
         "acknowledged without an append",
@@ -68,9 +98,9 @@ MUTANTS = [
         "a request that was refused is answered as accepted when it is repeated",
         edit(
             "lua/append.lua",
-            "if redis.call('XLEN', log_key) + count > tonumber(max_events) then return {'full'} end",
+            "if used_events > tonumber(max_events) or",
             "redis.call('SET', receipt_key, fingerprint .. ' 1 1', 'EX', lifetime)\n"
-            "if redis.call('XLEN', log_key) + count > tonumber(max_events) then return {'full'} end",
+            "if used_events > tonumber(max_events) or",
         ),
         (UNAVAILABLE,),
     ),
@@ -90,8 +120,8 @@ MUTANTS = [
         "a removal that comes late takes what nobody has stored",
         edit(
             "lua/remove.lua",
-            "return redis.call('XTRIM', log_key, 'MINID', string.format('%.0f', tonumber(ARGV[1]) + 1))",
-            "return redis.call('XTRIM', log_key, 'MAXLEN', math.max(0, redis.call('XLEN', log_key) - (#ARGV - 1) / 2))",
+            "redis.call('XTRIM', log_key, 'MINID', string.format('%.0f', through + 1))",
+            "redis.call('XTRIM', log_key, 'MAXLEN', math.max(0, redis.call('XLEN', log_key) - (#ARGV - 1) / 4))",
         ),
         (DRAIN, MODEL),
     ),
@@ -253,9 +283,9 @@ MUTANTS = [
         "a number is given again that a running drain is about to store",
         edit(
             "seed.py",
-            "    with locked(partition) as row:\n        assert row is not None\n",
+            "    with locked(partition):\n",
             "    from chatsystem.writelog.models import Partition\n\n"
-            "    if row := Partition.objects.get(pk=partition):\n",
+            "    if Partition.objects.filter(pk=partition).exists():\n",
         ),
         (APPEND,),
     ),
@@ -278,6 +308,12 @@ MUTANTS = [
         (APPEND, MODEL),
     ),
     Mutant(
+        "seed forgets discarded events",
+        "the number of a discarded event is given again after a flush",
+        edit("seed.py", "(DeadEvent, DiscardedEvent)", "(DeadEvent,)"),
+        (FENCE, APPEND, "tests/admin/test_dead_events.py"),
+    ),
+    Mutant(
         "arrival from the wall clock",
         "a clock that is set back makes new writes older than what they change",
         edit(
@@ -288,14 +324,10 @@ MUTANTS = [
         (APPEND, MODEL),
     ),
     Mutant(
-        "clock seeded without the database",
+        "clock begun without the database",
         "after a flush, new writes are older than what they change",
-        edit(
-            "lua/seed.lua",
-            "local newest = math.max(tonumber(drained_through), tonumber(redis.call('GET', clock_key) or 0))",
-            "local newest = tonumber(redis.call('GET', clock_key) or 0)",
-        ),
-        (APPEND, MODEL),
+        edit("lua/pass.lua", "math.max(drained_through, tonumber(clock or 0)) + 1", "tonumber(clock or 0) + 1"),
+        (FENCE, APPEND, MODEL),
     ),
     Mutant(
         "sweep does nothing",
@@ -337,7 +369,11 @@ MUTANTS = [
     Mutant(
         "dead events leave the pending view",
         "what is acknowledged cannot be read any more",
-        edit("drain.py", "[event for event in events if event.arrival not in dead_arrivals]", "events"),
+        edit(
+            "drain.py",
+            "log.remove(partition, through, events, dead_arrivals)",
+            "log.remove(partition, through, events)",
+        ),
         (DRAIN, MODEL),
     ),
     Mutant(
@@ -363,7 +399,7 @@ MUTANTS = [
         "an update that comes in the middle of a drain cannot be read",
         edit(
             "lua/remove.lua",
-            "if pending and string.match(pending, '^%d+') == ARGV[i + 1] then",
+            "if pending and string.match(pending, '^%d+') == arrival then",
             "if pending then",
         ),
         (DRAIN, MODEL),
