@@ -39,7 +39,19 @@ MUTANTS = [
     Mutant(
         "no fence",
         "a restarted or restored Redis goes on from the numbers that it remembers",
-        edit("lua/append.lua", "if seeded_by ~= run_id then return {'seed'} end", ""),
+        edit("lua/append.lua", "if passed_by ~= incarnation then return {'fence'} end", ""),
+        (APPEND, MODEL),
+    ),
+    Mutant(
+        "fence that trusts every clock",
+        "a Redis that is restored to an older state goes on from the numbers of then",
+        edit("lua/pass.lua", "if lineage and clock and tonumber(clock) >= drained_through then", "if lineage then"),
+        (APPEND, MODEL),
+    ),
+    Mutant(
+        "numbers of every lineage",
+        "after a loss, a number from before it is trusted",
+        edit("lua/append.lua", "  if told_in ~= lineage then return {'seed'} end\n", ""),
         (APPEND, MODEL),
     ),
     Mutant(
@@ -47,8 +59,8 @@ MUTANTS = [
         "a flushed Redis numbers from 1 again",
         edit(
             "lua/append.lua",
-            "if not fence or not clock then return {'seed'} end",
-            "fence = fence or '0 ' .. run_id\nclock = clock or '0'",
+            "  if not number then return {'seed'} end\n",
+            "  number = number or '0 ' .. lineage\n",
         ),
         (APPEND, MODEL),
     ),
@@ -68,9 +80,9 @@ MUTANTS = [
         "a request that was refused is answered as accepted when it is repeated",
         edit(
             "lua/append.lua",
-            "if redis.call('XLEN', log_key) + count > tonumber(max_events) then return {'full'} end",
+            "if used_events > tonumber(max_events)",
             "redis.call('SET', receipt_key, fingerprint .. ' 1 1', 'EX', lifetime)\n"
-            "if redis.call('XLEN', log_key) + count > tonumber(max_events) then return {'full'} end",
+            "if used_events > tonumber(max_events)",
         ),
         (UNAVAILABLE,),
     ),
@@ -81,7 +93,7 @@ MUTANTS = [
             "drain.py",
             "        through = max(row.drained_through, events[-1].arrival)\n",
             "        through = max(row.drained_through, events[-1].arrival)\n"
-            "        log.remove(partition, through, [e for e in events if e.arrival not in dead_arrivals])\n",
+            "        log.remove(partition, through, events, dead_arrivals)\n",
         ),
         (DRAIN, MODEL, KILLS),
     ),
@@ -90,8 +102,8 @@ MUTANTS = [
         "a removal that comes late takes what nobody has stored",
         edit(
             "lua/remove.lua",
-            "return redis.call('XTRIM', log_key, 'MINID', string.format('%.0f', tonumber(ARGV[1]) + 1))",
-            "return redis.call('XTRIM', log_key, 'MAXLEN', math.max(0, redis.call('XLEN', log_key) - (#ARGV - 1) / 2))",
+            "redis.call('XTRIM', log_key, 'MINID', string.format('%.0f', through + 1))",
+            "redis.call('XTRIM', log_key, 'MAXLEN', math.max(0, redis.call('XLEN', log_key) - (#ARGV - 1) / 4))",
         ),
         (DRAIN, MODEL),
     ),
@@ -291,9 +303,9 @@ MUTANTS = [
         "clock seeded without the database",
         "after a flush, new writes are older than what they change",
         edit(
-            "lua/seed.lua",
-            "local newest = math.max(tonumber(drained_through), tonumber(redis.call('GET', clock_key) or 0))",
-            "local newest = tonumber(redis.call('GET', clock_key) or 0)",
+            "lua/pass.lua",
+            "math.max(drained_through, tonumber(clock or 0)) + 1",
+            "tonumber(clock or 0) + 1",
         ),
         (APPEND, MODEL),
     ),
@@ -337,7 +349,11 @@ MUTANTS = [
     Mutant(
         "dead events leave the pending view",
         "what is acknowledged cannot be read any more",
-        edit("drain.py", "[event for event in events if event.arrival not in dead_arrivals]", "events"),
+        edit(
+            "drain.py",
+            "log.remove(partition, through, events, dead_arrivals)",
+            "log.remove(partition, through, events)",
+        ),
         (DRAIN, MODEL),
     ),
     Mutant(
@@ -363,7 +379,7 @@ MUTANTS = [
         "an update that comes in the middle of a drain cannot be read",
         edit(
             "lua/remove.lua",
-            "if pending and string.match(pending, '^%d+') == ARGV[i + 1] then",
+            "if pending and string.match(pending, '^%d+') == arrival then",
             "if pending then",
         ),
         (DRAIN, MODEL),
