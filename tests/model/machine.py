@@ -337,9 +337,12 @@ class WritePath(RuleBasedStateMachine):
                 marks, logged = _marks(), _logged()
                 newest = {p: max([marks[p], *(event.arrival for event in logged[p])]) for p in marks}
                 self.backups.append(Backup(self.world.standby.snapshot(), newest))
-            case "set the clock back" if log.client().exists(clock := Keys(partition).clock):
-                # As Redis sees it: its newest event arrived by a clock that was an hour ahead of the one it has now.
-                log.client().incrby(clock, HOUR)
+            case "set the clock back" if chats:
+                self._write(CREATE, _of(chats, step.which))
+                # As Redis sees it: that event arrived by a clock that was an hour ahead of the one it has now.
+                clock = Keys(partition_of(token_of(_of(chats, step.which)))).clock
+                if log.client().exists(clock):
+                    log.client().incrby(clock, HOUR)
             case "restart" | "rollback" | "flush":
                 self._operate(step, lambda: self._do(step.what))
             case _:
