@@ -266,7 +266,9 @@ MUTANTS = [
         "a drain stores what a Redis that passes meanwhile has lost",
         edit(
             "seed.py",
-            "    with locked(partition) as row:\n        assert row is not None\n        # Held until Redis has decided",
+            "    with locked(partition) as row:\n"
+            "        assert row is not None\n"
+            "        # Held until Redis has decided",
             "    from chatsystem.writelog.models import Partition\n\n"
             "    if row := Partition.objects.get(pk=partition):\n        # Held until Redis has decided",
         ),
