@@ -158,6 +158,11 @@ class Client:
         response = self._try("GET", f"/search/{body}?application={token}&limit=1")
         return response is not None and response.ok and response.json()["count"] > 0
 
+    def searches(self, path: str) -> bool:
+        """Whether a search in the message's application is answered."""
+        response = self._try("GET", f"/search/any?application={path.partition('/')[0]}&limit=1")
+        return response is not None and response.ok
+
     def _answered(self, method: str, url: str, data: Any) -> Any:
         headers = {"Idempotency-Key": str(uuid.uuid4())} if method == "POST" else {}
         texts = [next(iter(one.values())) for one in (data if isinstance(data, list) else [data])]

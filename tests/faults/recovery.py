@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 from tests.embedded.product import eventually
 from tests.faults.load import Client, Load
@@ -16,9 +17,12 @@ TIMEOUT = 5.0
 PATIENCE = 10 * LIMIT
 
 
-def recover(stack: Stack, load: Load, *, search: bool = True) -> float:
-    """Seconds until a new message of each application is acknowledged, stored and, with `search`, found, and beat's
-    sweep has come by, which nobody misses until a hint is lost.
+Search = Callable[[Client, str], bool]
+
+
+def recover(stack: Stack, load: Load, *, search: Search | None = Client.finds) -> float:
+    """Seconds until a new message of each application is acknowledged, stored and, unless that is not asked, found, and
+    beat's sweep has come by, which nobody misses until a hint is lost.
     """
     began = time.monotonic()
     eventually(stack.forget_sweep, PATIENCE)
@@ -30,9 +34,9 @@ def recover(stack: Stack, load: Load, *, search: bool = True) -> float:
     return time.monotonic() - began
 
 
-def _wait_for_one_more(client: Client, chat: str, search: bool) -> None:
+def _wait_for_one_more(client: Client, chat: str, search: Search | None) -> None:
     (path,) = client.create_messages(chat.partition("/")[0], chat, 1)
     number = int(path.rpartition("/")[2])
     eventually(lambda: client.messages_count(chat) >= number, PATIENCE)
     if search:
-        eventually(lambda: client.finds(path), PATIENCE)
+        eventually(lambda: search(client, path), PATIENCE)
