@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 import pytest
 import redis
-from django.db import OperationalError, connection
+from django.db import DEFAULT_DB_ALIAS, OperationalError, connection, connections
 from redis.client import Pipeline
 
 from chatsystem.writelog.errors import CONNECTION_LOST
@@ -115,8 +115,8 @@ class Boundaries:
 
         patch.setattr(redis.Redis, "execute_command", command)
         patch.setattr(Pipeline, "execute", pipeline)
-        patch.setattr(connection, "_commit", lambda: self.around("database", "COMMIT", commit))
-        patch.setattr(connection, "execute_wrappers", [*connection.execute_wrappers, statement])
+        patch.setattr(connections[DEFAULT_DB_ALIAS], "_commit", lambda: self.around("database", "COMMIT", commit))
+        patch.setattr(connections[DEFAULT_DB_ALIAS], "execute_wrappers", [*connection.execute_wrappers, statement])
 
 
 def _words(sql: str) -> str:

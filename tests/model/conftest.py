@@ -12,6 +12,7 @@ from pytest_django import Settings
 
 from chatsystem.writelog import drain, keys, log, tasks
 from search.tasks import index_outbox
+from tests.bench import forget_redis
 from tests.model.machine import PARTITIONS, World
 from tests.model.standby import Standby
 
@@ -42,26 +43,24 @@ def standby(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Standby]:
 
 
 @pytest.fixture
-def world(
-    standby: Standby, transactional_db: None, settings: Settings, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[World]:
+def world(standby: Standby, transactional_db: None, settings: Settings) -> Iterator[World]:
     settings.REDIS_URL = f"unix://{standby.address}"
-    log.client.cache_clear()
-    log._script.cache_clear()
-    # Two partitions, so that applications share one; small batches, so that a drain has several.
-    for module in (keys, log):
-        monkeypatch.setattr(module, "PARTITIONS", PARTITIONS)
-    monkeypatch.setattr(drain, "BATCH", 5)
-    for module in (drain, log):
-        monkeypatch.setattr(module, "RETRY_DELAYS", (0, 0))
-    world = World(standby)
-    world.boundaries.install(monkeypatch)
-    monkeypatch.setattr(secrets, "token_hex", world.token_hex)
-    monkeypatch.setattr(tasks.drain_partition, "delay", world.hints.add)
-    monkeypatch.setattr(index_outbox, "delay", lambda: None)
-    logging.disable()
-    yield world
-    logging.disable(logging.NOTSET)
+    forget_redis()
+    # Undone here, before the database is emptied: that makes the rows of all partitions again.
+    with pytest.MonkeyPatch.context() as patched:
+        # Two partitions, so that applications share one; small batches, so that a drain has several.
+        for module in (keys, log):
+            patched.setattr(module, "PARTITIONS", PARTITIONS)
+        patched.setattr(drain, "BATCH", 5)
+        for module in (drain, log):
+            patched.setattr(module, "RETRY_DELAYS", (0, 0))
+        world = World(standby)
+        world.boundaries.install(patched)
+        patched.setattr(secrets, "token_hex", world.token_hex)
+        patched.setattr(tasks.drain_partition, "delay", world.hints.add)
+        patched.setattr(index_outbox, "delay", lambda: None)
+        logging.disable()
+        yield world
+        logging.disable(logging.NOTSET)
     world.close()
-    log.client.cache_clear()
-    log._script.cache_clear()
+    forget_redis()
