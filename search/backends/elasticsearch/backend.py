@@ -92,7 +92,7 @@ class ElasticsearchBackend(SearchBackend):
 
     def ping(self) -> None:
         with reaching():
-            if indexes.look().names:
+            if indexes.look(client()).names:
                 client().search(index=self._alias, size=0, track_total_hits=False)
 
     def is_complete(self) -> bool:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from django.conf import settings
-from elasticsearch import BadRequestError
+from elasticsearch import BadRequestError, Elasticsearch
 
 from search.backends.base import SearchUnavailable
 from search.backends.elasticsearch.client import first_client, patient_client
@@ -53,9 +53,10 @@ class Indexes:
         return [alias for alias, name in ((live(), self.live), (building(), self.building)) if name]
 
 
-def look() -> Indexes:
+def look(cluster: Elasticsearch | None = None) -> Indexes:
+    """As they are now; `cluster` says how long to wait for the answer, that of an indexer's first question by default."""
     prefix = settings.ELASTICSEARCH_INDEX_PREFIX
-    found = first_client().indices.get(index=f"{prefix}-v*", features="aliases")
+    found = (cluster or first_client()).indices.get(index=f"{prefix}-v*", features="aliases")
     ours = re.compile(rf"{re.escape(prefix)}-v\d+-\d{{6}}")
     names = sorted(name for name in found if ours.fullmatch(name))
     aliases = {name: found[name]["aliases"] for name in names}
