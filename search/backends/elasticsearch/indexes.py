@@ -54,7 +54,7 @@ class Indexes:
 
 
 def look(cluster: Elasticsearch | None = None) -> Indexes:
-    """As they are now; `cluster` says how long to wait for the answer, that of an indexer's first question by default."""
+    """As they are now. `cluster` says how long the answer is waited for: as for an indexer's first question."""
     prefix = settings.ELASTICSEARCH_INDEX_PREFIX
     found = (cluster or first_client()).indices.get(index=f"{prefix}-v*", features="aliases")
     ours = re.compile(rf"{re.escape(prefix)}-v\d+-\d{{6}}")
