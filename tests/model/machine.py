@@ -509,12 +509,13 @@ class WritePath(RuleBasedStateMachine):
         self._compare_reads()
 
     def _forget(self, discarded: DeadEvent) -> None:
-        """What reads show now is the newest dead event that is left of the entity, or what is stored."""
+        """Reads that showed it now show the newest dead event that is left of the entity, or what is stored."""
         with suppress(DeadEvent.DoesNotExist):
             # Interrupted, it is seen in the admin, and discarded again.
             dead_events.discard(discarded, by="the model", reason="drawn")
         self.expected.keep(lambda event: (event.path, event.arrival) != (discarded.path, discarded.arrival))
-        if left := DeadEvent.objects.filter(path=discarded.path).order_by("arrival").last():
+        left = DeadEvent.objects.filter(path=discarded.path).order_by("arrival").last()
+        if left and discarded.arrival not in self.unseen:
             self.unseen.discard(left.arrival)
 
     def _acknowledge(self, logged: dict[int, list[Event]]) -> None:

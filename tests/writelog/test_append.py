@@ -196,10 +196,15 @@ def test_twenty_seeders_at_once_agree_on_the_numbers(ours: Tenant, state: Any) -
     assert sorted(numbers) == list(range(11, 31))
 
 
-def test_a_seed_waits_for_the_drain_that_is_storing(ours: Tenant, state: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("restored", [False, True])
+def test_a_seed_waits_for_the_drain_that_is_storing(
+    ours: Tenant, state: Any, monkeypatch: pytest.MonkeyPatch, restored: bool
+) -> None:
     # Given a drain that has written two messages and not yet committed them,
     ours.chat()
     drain_all()
+    before = {name: state.dump(name) for name in state.keys("{*")}
+    fence = Keys(partition_of(ours.token)).fence
     ours.batch(1, ["1", "2"])
     storing, commit, posted = threading.Event(), threading.Event(), threading.Event()
     store = drain_module.store
@@ -214,10 +219,15 @@ def test_a_seed_waits_for_the_drain_that_is_storing(ours: Tenant, state: Any, mo
         if role == 0:
             drain_module.drain(partition_of(ours.token))
             return
-        # when Redis loses everything, so that only that drain knows of them, and a client posts,
+        # when Redis loses them, so that only that drain knows of them, or all it holds, and a client posts,
         assert storing.wait(20)
         if role == 1:
             state.flushall()
+            for name, value in before.items() if restored else ():
+                state.restore(name, 0, value)
+            if restored:
+                # By another process, as what it brings back was passed by the one before.
+                state.set(fence, state.get(fence).partition(" ")[0] + " 0")
             numbers.append(ours.message(1, "3")["number"])
             posted.set()
         else:

@@ -21,6 +21,7 @@ from chatsystem.writelog.events import CREATE, UPDATE, Event, fold
 from chatsystem.writelog.keys import Keys, partition_of
 from chatsystem.writelog.models import DeadEvent, Partition
 from messages_app.models import Message
+from search.models import OutboxEntry
 from tests.bench import Tenant, drain_all, in_threads
 
 
@@ -82,6 +83,27 @@ def test_a_drain_that_dies_between_commit_and_removal_stores_nothing_twice(
     assert Chat.objects.get().messages_count == 2
     assert log.length(partition) == 0
     assert reconcile_due() == []
+
+
+def test_a_drain_that_dies_with_its_commit_has_told_search(ours: Tenant, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Given a drain that dies as its commit comes back,
+    ours.chat()
+    ours.message(1, "to be found")
+    commit = connection._commit
+
+    def commit_and_die() -> None:
+        commit()
+        raise SystemExit
+
+    with monkeypatch.context() as patched:
+        patched.setattr(connection, "_commit", commit_and_die)
+        with pytest.raises(SystemExit):
+            drain(partition_of(ours.token))
+    connection.close()
+
+    # then the message is stored, and the outbox knows of it.
+    (message,) = Message.objects.all()
+    assert OutboxEntry.objects.get().messages == [[message.chat_id, [1]]]
 
 
 def test_a_drain_that_dies_before_commit_leaves_everything_in_the_log(
