@@ -20,7 +20,7 @@ SQLITE_OPTIONS = {
 }
 
 #: Seconds that a statement waits for a row that another transaction holds: many times what a batch of a drain takes.
-LOCK_WAIT = 5
+LOCK_WAIT = 3
 #: Seconds after which the server ends a connection that asks nothing, and with it a transaction that is open. A drain
 #: that was stopped in its middle, or whose host is gone, holds its partition no longer than that.
 IDLE = 10

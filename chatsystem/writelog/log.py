@@ -158,6 +158,9 @@ def _available() -> Iterator[None]:
     try:
         yield
     except UNAVAILABLE as error:
+        if isinstance(error, redis.TimeoutError):
+            # Others that are idle in the pool have gone silent with it: each would be waited for as long.
+            client().connection_pool.disconnect(inuse_connections=False)
         raise LogUnavailable(str(error)) from error
     except redis.ResponseError as error:
         # A full disk: the AOF cannot be written, and Redis refuses every write by this name.
