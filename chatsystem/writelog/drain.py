@@ -26,9 +26,9 @@ RETRY_DELAYS = (0.05, 0.25)
 
 
 def drain(partition: int, seconds: float = float("inf"), *, skip: bool = False) -> int:
-    """Stores what the partition's log holds, until it is empty or `seconds` are over; returns the number of events.
+    """Stores the partition's events until none is left that nobody else sees to, or `seconds` are over.
 
-    With `skip` it leaves a partition alone that somebody else drains: that one will see our events too.
+    Returns how many. With `skip` it leaves a partition alone that somebody else drains, who will see our events too.
     """
     deadline = time.monotonic() + seconds
     log.begin_drain(partition)
@@ -36,7 +36,9 @@ def drain(partition: int, seconds: float = float("inf"), *, skip: bool = False) 
     while log.length(partition):
         count = _drain_batch_in_tries(partition, skip)
         drained += count
-        if not count or time.monotonic() > deadline:
+        # What has come since may have hinted: it is left to that drain, which stores more of it at once. A drain that
+        # was asked for and found us at it does not come again.
+        if not count or time.monotonic() > deadline or (count < BATCH and not log.is_left(partition)):
             break
     return drained
 

@@ -6,6 +6,7 @@ import hashlib
 import json
 import logging
 import secrets
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -130,6 +131,6 @@ def _fingerprint(write: log.Write, shape: str) -> str:
 def hint_drain(partition: int) -> None:
     """Asks a worker to drain now. A hint that cannot be sent is not missed: the sweep comes within two seconds."""
     try:
-        drain_partition.delay(partition)
+        drain_partition.delay(partition, time.time())
     except Exception as error:  # kombu raises whatever its transport raises
         logger.warning("no drain hinted for partition %d: %s", partition, error)

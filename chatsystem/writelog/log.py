@@ -357,6 +357,12 @@ def length(partition: int) -> int:
         return client().xlen(Keys(partition).log)
 
 
+def is_left(partition: int) -> bool:
+    """Whether events wait for which no hint is under way."""
+    with _available():
+        return length(partition) > 0 and not client().exists(Keys(partition).hinted)
+
+
 def pending(token: str, path: str) -> Pending | None:
     """What is acknowledged of one entity and perhaps not yet stored."""
     with _available():
