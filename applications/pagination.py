@@ -13,7 +13,8 @@ from django.db.models import Q, QuerySet
 from rest_framework.request import Request
 
 from applications.models import Application
-from chatsystem.api.pagination import DEFAULT_LIMIT, MAX_LIMIT, link
+from chatsystem.api.links import link
+from chatsystem.api.pagination import DEFAULT_LIMIT, MAX_LIMIT
 from chatsystem.api.params import integer, invalid, single
 from chatsystem.writelog import log
 from chatsystem.writelog.arrival import to_datetime, to_micros

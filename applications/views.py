@@ -2,7 +2,6 @@ from __future__ import annotations
 
 from rest_framework.request import Request
 from rest_framework.response import Response
-from rest_framework.reverse import reverse
 
 from applications.intake import create_application, update_application
 from applications.models import Application
@@ -11,6 +10,7 @@ from applications.selectors import get_application
 from applications.serializers import ApplicationSerializer
 from chatsystem.api.access import require_admin_key
 from chatsystem.api.idempotency import proxy_key, request_key
+from chatsystem.api.links import child
 from chatsystem.api.views import EntityViewSet, created
 from chatsystem.writelog.arrival import to_datetime
 
@@ -28,8 +28,7 @@ class ApplicationViewSet(EntityViewSet):
         accepted = create_application(name, request_key(request))
         moment = to_datetime(accepted.arrival)
         application = Application(token=accepted.name, name=name, created_at=moment, last_request_time=moment)
-        location = reverse("application", kwargs={"token": application.token}, request=request)
-        return created(self.represent(application), accepted, location)
+        return created(self.represent(application), accepted, child(request, accepted.name))
 
     def retrieve(self, request: Request, token: str) -> Response:
         return Response(self.represent(get_application(token)))

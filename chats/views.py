@@ -2,13 +2,13 @@ from __future__ import annotations
 
 from rest_framework.request import Request
 from rest_framework.response import Response
-from rest_framework.reverse import reverse
 
 from chats.intake import create_chat, update_chat
 from chats.models import Chat
 from chats.selectors import get_chat, list_chats
 from chats.serializers import ChatSerializer
 from chatsystem.api.idempotency import proxy_key, request_key
+from chatsystem.api.links import child
 from chatsystem.api.pagination import NumberPage
 from chatsystem.api.views import EntityViewSet, created
 from chatsystem.writelog.arrival import to_datetime
@@ -26,8 +26,7 @@ class ChatViewSet(EntityViewSet):
         accepted = create_chat(token, title, request_key(request))
         moment = to_datetime(accepted.arrival)
         chat = Chat(number=accepted.number, title=title, created_at=moment, last_request_time=moment)
-        location = reverse("chat", kwargs={"token": token, "number": chat.number}, request=request)
-        return created(self.represent(chat), accepted, location)
+        return created(self.represent(chat), accepted, child(request, accepted.name))
 
     def retrieve(self, request: Request, token: str, number: int) -> Response:
         return Response(self.represent(get_chat(token, number)))

@@ -71,11 +71,11 @@ MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "chatsystem.api.middleware.ConditionalGet",
-    "django.contrib.sessions.middleware.SessionMiddleware",
+    "chatsystem.backoffice.middleware.Sessions",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
-    "django.contrib.auth.middleware.AuthenticationMiddleware",
-    "django.contrib.messages.middleware.MessageMiddleware",
+    "chatsystem.backoffice.middleware.Authentication",
+    "chatsystem.backoffice.middleware.Messages",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
 ]
 
@@ -210,7 +210,6 @@ REST_FRAMEWORK = {
     # The Accept header alone decides; DRF's `?format=` would make a 404 of a parameter that clients may use.
     "URL_FORMAT_OVERRIDE": None,
     "EXCEPTION_HANDLER": "drf_standardized_errors.handler.exception_handler",
-    "DATETIME_FORMAT": "%Y-%m-%dT%H:%M:%S.%fZ",
     "UNAUTHENTICATED_USER": None,
     "COMPACT_JSON": True,
 }

@@ -6,10 +6,10 @@ from typing import Any
 from rest_framework.exceptions import ValidationError
 from rest_framework.request import Request
 from rest_framework.response import Response
-from rest_framework.reverse import reverse
 from rest_framework.serializers import ListSerializer
 
 from chatsystem.api.idempotency import proxy_key, request_key
+from chatsystem.api.links import child
 from chatsystem.api.pagination import NumberPage
 from chatsystem.api.views import EntityViewSet, created
 from chatsystem.writelog.arrival import to_datetime
@@ -36,9 +36,7 @@ class MessageViewSet(EntityViewSet):
             return created(self.represent_all(_messages(accepted, bodies)), accepted)
         body = self.validated(request)["body"]
         accepted = create_message(token, chat_number, body, key)
-        kwargs = {"token": token, "chat_number": chat_number, "number": accepted.number}
-        location = reverse("message", kwargs=kwargs, request=request)
-        return created(self.represent(_messages(accepted, [body])[0]), accepted, location)
+        return created(self.represent(_messages(accepted, [body])[0]), accepted, child(request, accepted.name))
 
     def retrieve(self, request: Request, token: str, chat_number: int, number: int) -> Response:
         return Response(self.represent(get_message(token, chat_number, number)))

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 from rest_framework import serializers
 
+from chatsystem.api.fields import Moment
+
 
 class HitSerializer(serializers.Serializer):
     """A message that was found, and where it belongs."""
@@ -11,5 +13,5 @@ class HitSerializer(serializers.Serializer):
     number = serializers.IntegerField()
     body = serializers.CharField()
     highlight = serializers.CharField()
-    created_at = serializers.DateTimeField()
-    last_request_time = serializers.DateTimeField()
+    created_at = Moment()
+    last_request_time = Moment()

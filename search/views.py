@@ -11,7 +11,8 @@ from applications.selectors import get_application
 from chats.selectors import get_chat
 from chatsystem.api.access import require_admin_key
 from chatsystem.api.errors import ServiceUnavailable
-from chatsystem.api.pagination import DEFAULT_LIMIT, MAX_LIMIT, link
+from chatsystem.api.links import link
+from chatsystem.api.pagination import DEFAULT_LIMIT, MAX_LIMIT
 from chatsystem.api.params import integer, invalid, single
 from chatsystem.api.views import EntityViewSet
 from search import queries, text

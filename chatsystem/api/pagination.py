@@ -1,4 +1,4 @@
-"""Pages of numbered entities, and the links between pages. Documented in docs/api.md.
+"""Pages of numbered entities. Documented in docs/api.md.
 
 Numbers are dense and nothing is deleted, so a page is a run of numbers: no offset, and while rows arrive no repeat and
 no skip.
@@ -11,27 +11,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from django.utils.encoding import escape_uri_path
 from rest_framework.request import Request
 
+from chatsystem.api.links import link
 from chatsystem.api.params import choice, integer, invalid, single
 from chatsystem.writelog.reads import MAX_NUMBER, Run, Window
 
 DEFAULT_LIMIT = 50
 MAX_LIMIT = 1000
 CURSOR = re.compile(r"(after|before(?!-0))-([0-9]{1,19})")
-
-
-def link(request: Request, **params: object) -> str:
-    """This request's URL, on the host that the client used, with these parameters replaced; None takes one out."""
-    query = request.query_params.copy()
-    for name, value in params.items():
-        query.pop(name, None)
-        if value is not None:
-            query[name] = str(value)
-    # Spelt out: build_absolute_uri would take a "?" or "/../" that a search's path holds for syntax.
-    url = f"{request.scheme}://{request.get_host()}{escape_uri_path(request.path)}"
-    return f"{url}?{query.urlencode()}" if query else url
 
 
 @dataclass(frozen=True, slots=True)

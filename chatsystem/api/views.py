@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 from rest_framework import status
 from rest_framework.request import Request
 from rest_framework.response import Response
-from rest_framework.serializers import BaseSerializer
+from rest_framework.serializers import Serializer
 from rest_framework.viewsets import ViewSet
 
 from chatsystem.writelog.intake import Accepted
@@ -17,19 +17,24 @@ from chatsystem.writelog.intake import Accepted
 class EntityViewSet(ViewSet):
     """A viewset of one kind of entity, whose serializer validates what comes in and represents what goes out."""
 
-    serializer_class: type[BaseSerializer]
+    serializer_class: type[Serializer]
+    #: One for all requests: what is asked of it here keeps nothing. Each new one would copy all fields, which took more
+    #: than a sixth of a request's time.
+    serializer: ClassVar[Serializer]
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        cls.serializer = cls.serializer_class()
 
     def validated(self, request: Request) -> Any:
         """The request's fields. Raises a 400 that names the wrong ones."""
-        serializer = self.serializer_class(data=request.data, many=False)
-        serializer.is_valid(raise_exception=True)
-        return serializer.validated_data
+        return self.serializer.to_internal_value(request.data)
 
-    def represent(self, entities: Any, *, many: bool = False) -> Any:
-        return self.serializer_class(entities, many=many).data
+    def represent(self, entity: Any) -> Any:
+        return self.serializer.to_representation(entity)
 
     def represent_all(self, entities: list[Any]) -> list[Any]:
-        return self.represent(entities, many=True)
+        return [self.represent(entity) for entity in entities]
 
     def finalize_response(self, request: Any, response: Any, *args: Any, **kwargs: Any) -> Any:
         # Kept copies must be revalidated (by ETag): an answer nobody asked for again could be older than a write.
