@@ -22,16 +22,13 @@ def get_chat(token: str, number: int) -> Chat:
 
 
 def list_chats(token: str, window: Window) -> Run[Chat]:
-    """Raises NotFound for an unknown application."""
+    """Raises `UnknownEntity` for an unknown application."""
 
     def stored() -> QuerySet[Chat] | None:
         application = Application.objects.filter(token=token).first()
         return None if application is None else Chat.objects.filter(application=application).order_by("number")
 
-    run = children(token, token, window, stored, "title", lambda number: Chat(number=number))
-    if run is None:
-        raise NotFound
-    return run
+    return children(token, token, window, stored, "title", lambda number: Chat(number=number)).run()
 
 
 def last_message_number(token: str, number: int) -> int | None:

@@ -7,7 +7,7 @@ from rest_framework.exceptions import NotFound
 
 from chats.models import Chat
 from chatsystem.writelog import log
-from chatsystem.writelog.reads import Run, Window, children, overlay
+from chatsystem.writelog.reads import Children, Window, children, overlay
 from messages_app.models import Message
 
 
@@ -21,14 +21,10 @@ def get_message(token: str, chat_number: int, number: int) -> Message:
     return message
 
 
-def list_messages(token: str, chat_number: int, window: Window) -> Run[Message]:
-    """Raises NotFound for an unknown chat."""
+def list_messages(token: str, chat_number: int, window: Window) -> Children[Message]:
 
     def stored() -> QuerySet[Message] | None:
         chat = Chat.objects.filter(application__token=token, number=chat_number).first()
         return None if chat is None else Message.objects.filter(chat=chat).order_by("number")
 
-    run = children(token, f"{token}/{chat_number}", window, stored, "body", lambda number: Message(number=number))
-    if run is None:
-        raise NotFound
-    return run
+    return children(token, f"{token}/{chat_number}", window, stored, "body", lambda number: Message(number=number))

@@ -3,12 +3,14 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
+from django.http import HttpResponse
 from rest_framework.exceptions import ValidationError
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.serializers import ListSerializer
 
 from chatsystem.api.idempotency import proxy_key, request_key
+from chatsystem.api.kept import kept
 from chatsystem.api.links import child
 from chatsystem.api.pagination import NumberPage
 from chatsystem.api.views import EntityViewSet, created
@@ -23,9 +25,10 @@ from messages_app.serializers import MAX_BATCH, MessageSerializer
 class MessageViewSet(EntityViewSet):
     serializer_class = MessageSerializer
 
-    def list(self, request: Request, token: str, chat_number: int) -> Response:
+    def list(self, request: Request, token: str, chat_number: int) -> HttpResponse:
         page = NumberPage.of(request)
-        return Response(page.answer(list_messages(token, chat_number, page.window()), self.represent_all))
+        messages = list_messages(token, chat_number, page.window())
+        return kept(request, messages.version, lambda: page.answer(messages.run(), self.represent_all))
 
     def create(self, request: Request, token: str, chat_number: int) -> Response:
         """One message, or an array of them: the array gets one run of numbers, all or nothing."""

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from django.core.cache import cache
 from django.db.models import Count, Min
 from django.utils import timezone
 
+from chatsystem.cache import asked
 from search.backends import get_backend
 from search.backends.base import SearchUnavailable
 from search.documents import of_numbers
@@ -109,7 +109,7 @@ def _index_chunk() -> bool:
 
 
 def _take_lease() -> bool:
-    return _ask_cache(lambda: cache.add(LEASE, 1, LEASE_SECONDS) or _is_stretched())
+    return asked(lambda: cache.add(LEASE, 1, LEASE_SECONDS) or _is_stretched(), True)
 
 
 def _is_stretched() -> bool:
@@ -119,16 +119,8 @@ def _is_stretched() -> bool:
 
 
 def _hold_lease(seconds: int) -> None:
-    _ask_cache(lambda: cache.touch(LEASE, seconds))
+    asked(lambda: cache.touch(LEASE, seconds), True)
 
 
 def _give_lease_back() -> None:
-    _ask_cache(lambda: cache.delete(LEASE))
-
-
-def _ask_cache(question: Callable[[], bool]) -> bool:
-    try:
-        return question()
-    except Exception as error:  # Each cache's driver has classes of its own.
-        logger.debug("the cache is away: %s", error)
-        return True
+    asked(lambda: cache.delete(LEASE), True)

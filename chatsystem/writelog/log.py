@@ -125,6 +125,18 @@ class Pending:
 
 
 @dataclass(frozen=True, slots=True)
+class PendingChildren:
+    """`last` is the last number given, None when it is not known here; `values` has an entry for each number asked for.
+
+    `version` is another as soon as anything about the parent's children has changed; None when that cannot be told.
+    """
+
+    last: int | None
+    version: str | None
+    values: list[Pending | None]
+
+
+@dataclass(frozen=True, slots=True)
 class Backlog:
     """How far the database is behind what was acknowledged."""
 
@@ -377,22 +389,23 @@ def withdraw(partition: int, path: str, arrival: int, verb: str, instead: Pendin
     keys = Keys(partition)
     with _available():
         _script("withdraw")(
-            keys=[keys.numbers, keys.pending], args=[path, arrival, "" if instead is None else str(instead), verb]
+            keys=[keys.numbers, keys.pending, keys.clock],
+            args=[path, arrival, "" if instead is None else str(instead), verb],
         )
 
 
-def pending_children(
-    token: str, parent: str, low: int, high: int, limit: int, from_low: bool
-) -> tuple[int | None, list[Pending | None]]:
-    """The last number given under `parent`, None when it is not known here, and what is pending of a run of numbers."""
+def pending_children(token: str, parent: str, low: int, high: int, limit: int, from_low: bool) -> PendingChildren:
+    """What is pending of a run of the parent's children."""
     keys = Keys(partition_of(token))
     with _available():
-        last, values = _script("page")(
-            keys=[keys.numbers, keys.pending], args=[parent, low, high, limit, "1" if from_low else "0"]
+        last, *rest = _script("page")(
+            keys=[keys.numbers, keys.pending, keys.clock, keys.fence],
+            args=[parent, low, high, limit, "1" if from_low else "0"],
         )
     if last == "behind":
         raise DatabaseBehind
-    return (None if last is None else int(last)), [Pending.parse(value) for value in values]
+    version, values = rest
+    return PendingChildren(None if last is None else int(last), version, [Pending.parse(value) for value in values])
 
 
 def horizon() -> int:

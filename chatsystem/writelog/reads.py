@@ -75,6 +75,16 @@ def overlay(row: M | None, pending: Pending | None, text_field: str, blank: Call
     return row
 
 
+@dataclass(frozen=True, slots=True)
+class Children(Generic[M]):
+    """The children of a parent that a window asks for. What is pending is read, and what is stored is not yet."""
+
+    #: Another one as soon as any of them is another; None when that cannot be told.
+    version: str | None
+    #: Raises `UnknownEntity` when there is no such parent.
+    run: Callable[[], Run[M]]
+
+
 def children(
     token: str,
     parent: str,
@@ -82,22 +92,23 @@ def children(
     stored: Callable[[], QuerySet[M] | None],
     text_field: str,
     blank: Callable[[int], M],
-) -> Run[M] | None:
-    """The children of `parent` that `window` asks for; None when there is no such parent.
+) -> Children[M]:
+    """`stored` gives the parent's rows, None when it is not stored; `blank` makes an unsaved row with a number."""
+    pending = log.pending_children(token, parent, window.low, window.high, window.limit, window.from_low)
 
-    `stored` gives the parent's rows, None when the parent is not stored; `blank` makes an unsaved row with a number.
-    """
-    counter, values = log.pending_children(token, parent, window.low, window.high, window.limit, window.from_low)
-    rows = stored()
-    if counter is None and rows is None:
-        return None
-    found = {} if rows is None else {row.number: row for row in window.rows(rows)}  # type: ignore[attr-defined]
-    # A Redis that came back older than the database knows fewer numbers; one that lost them knows none.
-    top = max([counter or 0, *found])
-    first, last = window.run(top)
-    waiting = dict(zip(range(window.run(counter or 0)[0], last + 1), values, strict=False))
-    merged = (
-        overlay(found.get(number), waiting.get(number), text_field, partial(blank, number))
-        for number in range(first, last + 1)
-    )
-    return Run([row for row in merged if row is not None], first, last, top)
+    def run() -> Run[M]:
+        rows = stored()
+        if pending.last is None and rows is None:
+            raise log.UnknownEntity(parent)
+        found = {} if rows is None else {row.number: row for row in window.rows(rows)}  # type: ignore[attr-defined]
+        # A Redis that came back older than the database knows fewer numbers; one that lost them knows none.
+        top = max([pending.last or 0, *found])
+        first, last = window.run(top)
+        waiting = dict(zip(range(window.run(pending.last or 0)[0], last + 1), pending.values, strict=False))
+        merged = (
+            overlay(found.get(number), waiting.get(number), text_field, partial(blank, number))
+            for number in range(first, last + 1)
+        )
+        return Run([row for row in merged if row is not None], first, last, top)
+
+    return Children(pending.version, run)

@@ -23,7 +23,7 @@ TURN = 1.0
 
 @shared_task(name="writelog.drain")
 def drain_partition(partition: int, hinted_at: float = 0.0) -> None:
-    """`hinted_at` is a wall clock's time, maybe another machine's. A hint that has waited in the queue waits no more."""
+    """`hinted_at` is a wall clock's time, maybe another machine's. A hint that was long in the queue waits no more."""
     time.sleep(min(max(hinted_at + GATHERING - time.time(), 0.0), GATHERING))
     # A halted partition is told by the sweep, over and over.
     with suppress(log.DatabaseBehind):

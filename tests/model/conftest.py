@@ -58,7 +58,7 @@ def world(standby: Standby, transactional_db: None, settings: Settings) -> Itera
         world = World(standby)
         world.boundaries.install(patched)
         patched.setattr(secrets, "token_hex", world.token_hex)
-        patched.setattr(tasks.drain_partition, "delay", world.hints.add)
+        patched.setattr(tasks.drain_partition, "delay", lambda partition, hinted_at=0.0: world.hints.add(partition))
         patched.setattr(index_outbox, "delay", lambda: None)
         logging.disable()
         yield world

@@ -550,7 +550,7 @@ class WritePath(RuleBasedStateMachine):
                 assert _listed(list_chats(path, ALL).rows, "title") == children.get(path, [])
             elif depth(path) == 1:
                 token, _, chat = path.partition("/")
-                assert _listed(list_messages(token, int(chat), ALL).rows, "body") == children.get(path, [])
+                assert _listed(list_messages(token, int(chat), ALL).run().rows, "body") == children.get(path, [])
         if entities:
             self._compare_one(max(entities, key=lambda path: entities[path].arrival), entities)
 

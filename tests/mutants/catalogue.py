@@ -11,6 +11,7 @@ HINTS = "tests/writelog/test_hints.py"
 BEHIND = "tests/writelog/test_database_behind.py"
 IDEMPOTENCY = "tests/api/test_idempotency.py"
 ISOLATION = "tests/api/test_isolation.py"
+KEPT = "tests/api/test_kept.py"
 READS = "tests/api/test_read_your_writes.py"
 UNAVAILABLE = "tests/api/test_unavailable.py"
 OUTBOX = "tests/search/test_outbox.py -k fts5"
@@ -219,18 +220,18 @@ MUTANTS = [
         (
             (
                 "chatsystem/writelog/reads.py",
-                "    counter, values = log.pending_children("
-                "token, parent, window.low, window.high, window.limit, window.from_low)\n"
-                "    rows = stored()\n",
+                "    pending = log.pending_children("
+                "token, parent, window.low, window.high, window.limit, window.from_low)\n",
                 "    rows = stored()\n"
                 "    rows = rows if rows is None else rows.all()\n"
                 "    found = {} if rows is None else {row.number: row for row in window.rows(rows)}\n"
-                "    counter, values = log.pending_children("
+                "    pending = log.pending_children("
                 "token, parent, window.low, window.high, window.limit, window.from_low)\n",
             ),
+            ("chatsystem/writelog/reads.py", "        rows = stored()\n", ""),
             (
                 "chatsystem/writelog/reads.py",
-                "    found = {} if rows is None else {row.number: row for row in window.rows(rows)}"
+                "        found = {} if rows is None else {row.number: row for row in window.rows(rows)}"
                 "  # type: ignore[attr-defined]\n",
                 "",
             ),
@@ -260,6 +261,26 @@ MUTANTS = [
         "what is acknowledged cannot be read until it is stored",
         edit("reads.py", "    if pending is None:\n", "    if True:\n"),
         (READS, MODEL),
+    ),
+    Mutant(
+        "kept page of every version",
+        "a page from the cache misses what was acknowledged since",
+        edit("lua/page.lua", "clock .. ' ' .. fence", "fence"),
+        (KEPT,),
+    ),
+    Mutant(
+        "kept page of every Redis",
+        "a page from the cache misses what was stored since the state that Redis was restored to",
+        edit("lua/page.lua", " and string.match(fence, ' (%x+)$') == incarnation", ""),
+        (KEPT,),
+    ),
+    Mutant(
+        "kept page of a discarded message",
+        "a page from the cache shows what somebody has discarded",
+        edit(
+            "lua/withdraw.lua", "if redis.call('EXISTS', clock_key) == 1 then redis.call('INCR', clock_key) end\n", ""
+        ),
+        (KEPT,),
     ),
     Mutant(
         "fence passed without the row lock",
@@ -343,6 +364,12 @@ MUTANTS = [
             "            break\n    return drained\n",
             "            break\n    log.begin_drain(partition)\n    return drained\n",
         ),
+        (HINTS, MODEL),
+    ),
+    Mutant(
+        "hint taken for an answer",
+        "a write during a drain is left behind when the drain that it asked for found the partition taken",
+        edit("drain.py", "(count < BATCH and not log.is_left(partition))", "count < BATCH"),
         (HINTS, MODEL),
     ),
     Mutant(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
@@ -10,8 +11,9 @@ from kombu.exceptions import OperationalError
 
 from chatsystem.writelog import log
 from chatsystem.writelog.drain import drain
+from chatsystem.writelog.events import Event
 from chatsystem.writelog.keys import partition_of
-from chatsystem.writelog.tasks import drain_partition, reconcile, sweep
+from chatsystem.writelog.tasks import GATHERING, drain_partition, reconcile, sweep
 from messages_app.models import Message
 from tests.bench import Tenant, drain_all
 
@@ -56,6 +58,44 @@ def test_a_write_that_comes_as_a_drain_ends_asks_for_the_next(ours: Tenant, monk
         drain(partition_of(ours.token))
     assert log.length(partition_of(ours.token)) == 1
     assert waiting_tasks() == before + 1
+
+
+@pytest.mark.parametrize("taken", [False, True])
+def test_what_comes_during_a_drain_is_left_to_the_next_unless_that_one_came_and_went(
+    ours: Tenant, monkeypatch: pytest.MonkeyPatch, taken: bool
+) -> None:
+    # Given a drain that has read the log,
+    ours.chat()
+    partition = partition_of(ours.token)
+    read = log.read
+
+    def read_then_write(*args: int) -> list[Event]:
+        monkeypatch.setattr(log, "read", read)
+        found = read(*args)
+        ours.message(1, "late")
+        if taken:
+            log.begin_drain(partition)
+        return found
+
+    # when a message is posted, and the drain that it asks for has or has not yet come by,
+    monkeypatch.setattr(log, "read", read_then_write)
+    drain(partition)
+
+    # then it is stored, or left to the drain that is still to come.
+    assert Message.objects.count() == taken
+    assert log.length(partition) == (not taken)
+
+
+def test_a_drain_waits_for_more_since_its_hint_and_never_longer(ours: Tenant) -> None:
+    ours.chat()
+    partition = partition_of(ours.token)
+    # Given hints from just now, from long ago, and by a clock that is far ahead.
+    for hinted_at, low, high in ((time.time(), GATHERING / 2, 3.0), (0.0, 0.0, GATHERING), (4e9, GATHERING, 3.0)):
+        began = time.monotonic()
+        ours.message(1)
+        drain_partition(partition, hinted_at)
+        assert low <= time.monotonic() - began < high
+        assert not log.length(partition)
 
 
 def test_a_broker_that_is_away_costs_no_write(ours: Tenant, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,13 +1,13 @@
 #!lua flags=allow-oom
 -- withdraw: forgets a dead event that somebody discarded. Reads go back to what is left of its entity.
 --
--- KEYS  1 numbers (HASH)  2 pending (HASH)
+-- KEYS  1 numbers (HASH)  2 pending (HASH)  3 clock (STRING)
 -- ARGV  1 path
 --       2 arrival  of the discarded event
 --       3 instead  the pending value of the newest dead event that is left of the entity; '' when none is
 --       4 verb     of the discarded event. Without its create an entity never was: its children get no more numbers,
 --                  unless a seed finds it in the database
-local numbers_key, pending_key = unpack(KEYS)
+local numbers_key, pending_key, clock_key = unpack(KEYS)
 local path, arrival, instead, verb = unpack(ARGV)
 
 local pending = redis.call('HGET', pending_key, path)
@@ -20,3 +20,5 @@ if pending and string.match(pending, '^%d+') == arrival then
   end
 end
 if verb == 'create' then redis.call('HDEL', numbers_key, path) end
+-- For those who keep answers: this one is another now.
+if redis.call('EXISTS', clock_key) == 1 then redis.call('INCR', clock_key) end
