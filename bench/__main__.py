@@ -22,7 +22,7 @@ from bench.texts import Texts
 FULL = Scale(
     rounds=3,
     long_seconds=30,
-    seconds=4,
+    seconds=3,
     backlog=200_000,
     few=10_000,
     many=1_000_000,

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import os
 import platform
+import statistics
 import subprocess
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import matplotlib as mpl
 from matplotlib.figure import Figure
@@ -49,8 +49,9 @@ def table(measures: list[Measure]) -> str:
     """In Markdown. The figures are the medians of the rounds."""
     lines = ["| | measure | ours | reference | value | bound |", "|---|---|---:|---:|---:|---:|"]
     for measure in measures:
-        ours, theirs = _median([r.ours for r in measure.rounds]), _median([r.theirs for r in measure.rounds])
-        beside = f"{measure.reference}: {_figure(theirs)} {measure.unit}" if theirs else ""
+        ours = statistics.median(r.ours for r in measure.rounds)
+        theirs = [r.theirs for r in measure.rounds if r.theirs is not None]
+        beside = f"{measure.reference}: {_figure(statistics.median(theirs))} {measure.unit}" if theirs else ""
         low, high = min(measure.values), max(measure.values)
         lines.append(
             f"| {'✓' if measure.reached else '✗'} | {measure.name} | {_figure(ours)} {measure.unit} | {beside} "
@@ -58,11 +59,6 @@ def table(measures: list[Measure]) -> str:
             f"| {'≥' if measure.at_least else '≤'} {measure.bound:g} |"
         )
     return "\n".join(lines)
-
-
-def _median(figures: list[Any]) -> float:
-    ordered = sorted(figure for figure in figures if figure is not None)
-    return ordered[len(ordered) // 2] if ordered else 0.0
 
 
 def _figure(number: float) -> str:

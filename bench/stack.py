@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import django
 import redis
@@ -43,8 +43,8 @@ WEB, WORKER = " gunicorn ", "celery_app worker "
 APPLICATIONS, CHATS = 8, 4
 #: What this process takes over of the product's environment.
 OURS = ("DATA_DIR", "DATABASE_URL", "ELASTICSEARCH_URL", "ELASTICSEARCH_INDEX_PREFIX")
-#: Requests to each web process before its memory is looked at first, and how many there are until they come again.
-FEW_REQUESTS, KINDS = 1_000, 1_000
+#: Requests to each web process before its memory is looked at first.
+FEW_REQUESTS = 1_000
 #: Seconds within which what was acknowledged has to be stored.
 PATIENCE = 120.0
 
@@ -269,13 +269,14 @@ class Stack:
         os.environ["DJANGO_SETTINGS_MODULE"] = "chatsystem.settings"
         django.setup()
         chat = self._first_message(side)
+        self.say("warming it up")
         self.every_kind_of_request = list(_every_kind(chat, self.texts))
         asyncio.run(self._warm_up(side))
         self.memory_at_first = side.web_memory()
         return side
 
     async def _warm_up(self, side: ProductSide) -> None:
-        requests = iter(self.every_kind_of_request * (FEW_REQUESTS * len(side.web_memory()) // KINDS))
+        requests = iter(self.every_kind_of_request * len(side.web_memory()))
 
         async def ask() -> None:
             client = Client(side.url)
@@ -343,15 +344,17 @@ def _posts(chats: Sequence[str], bodies: Sequence[str], batch: int) -> Iterator[
 
 
 def _every_kind(chat: str, texts: Texts) -> Iterator[Request]:
-    application = chat.split("/")[2]
-    bodies = texts.first(KINDS)
-    yield Request("POST", f"{chat}/messages", [{"body": body} for body in bodies])
-    for number, body in enumerate(bodies[: KINDS // 5], 1):
-        yield Request("POST", f"{chat}/messages", {"body": body})
-        yield Request("GET", f"{chat}/messages/1")
-        yield Request("PATCH", f"{chat}/messages/1", {"body": body})
-        yield Request("GET", f"{chat}/messages?after={number}")
-        yield Request("GET", f"/search/{texts.queries(1, number)[0]}?application={application}".replace(" ", "%20"))
+    """A thousand, most of them posts."""
+    messages, application = f"{chat}/messages", chat.split("/")[2]
+    bodies = [{"body": body} for body in texts.first(1_000)]
+    yield Request("POST", messages, bodies)
+    for number, (body, query) in enumerate(zip(bodies[:100], texts.queries(100, seed=0), strict=True), 1):
+        yield from [Request("POST", messages, body)] * 6
+        yield Request("PATCH", f"{messages}/1", body)
+        yield Request("GET", f"{messages}/1")
+        yield Request("GET", f"{messages}?after={number}")
+        if number > 1:
+            yield Request("GET", f"/search/{quote(query)}?application={application}")
 
 
 def _project_environ(settings: str, **given: str) -> dict[str, str]:
