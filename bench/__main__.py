@@ -48,6 +48,7 @@ def main() -> int:
     gc.freeze()
     measures: list[Measure] = []
     try:
+        stack.start()
         for name in given.only or MEASURES:
             measures += MEASURES[name](stack)
         from bench import report

@@ -22,7 +22,8 @@ from chatsystem.data_dir import DataDir
 from chatsystem.writelog.keys import partition_of
 
 PER_SECOND, MILLISECONDS, MEGABYTES = "/s", "ms", "MB"
-Ours, Theirs = TypeVar("Ours"), TypeVar("Theirs")
+Ours = TypeVar("Ours")
+Theirs = TypeVar("Theirs")
 
 #: Messages of one request.
 BATCH = 100

@@ -112,8 +112,8 @@ class Side:
         tokens = {chat.split("/")[2] for chat in chats}
         self.wait_until_settled()
         asked = list(_posts(chats, texts.first(20_000), batch))
-        began = time.monotonic()
         seen = self.load(asked, seconds)
+        began = time.monotonic() - seen.seconds
         acknowledged = seen.accepted * batch
         eventually(lambda: self.rows(tokens) >= acknowledged, PATIENCE)
         ended = time.monotonic()
@@ -154,7 +154,8 @@ class ProductSide(Side):
 
     @contextmanager
     def without_workers(self) -> Iterator[None]:
-        """Its workers stand still meanwhile."""
+        """Its workers stand still meanwhile; none of them holds anything."""
+        self.wait_until_settled()
         self.product.signal(WORKER, signal.SIGSTOP)
         try:
             yield
@@ -232,9 +233,23 @@ class Stack:
         self.scale, self.texts, self.reference_indexes = scale, texts, reference_indexes
         self.closing = ExitStack()
         self.began = time.monotonic()
-        #: Set as the product is started.
-        self.every_kind_of_request: list[Request] = []
-        self.memory_at_first: dict[int, int] = {}
+
+    def start(self) -> None:
+        """Starts what every measure needs: the product on the database server and the cluster.
+
+        This process becomes one of the product's own.
+        """
+        self.product = self._product("product")
+        environ = self.product.product.environ()
+        os.environ.update({name: environ[name] for name in OURS})
+        os.environ["DJANGO_SETTINGS_MODULE"] = "chatsystem.settings"
+        django.setup()
+        chat = self._first_message(self.product)
+        self.say("warming it up")
+        self.every_kind_of_request = list(_every_kind(chat, self.texts))
+        asyncio.run(self._warm_up())
+        self.memory_at_first = self.product.web_memory()
+        self.product.wait_until_settled()
 
     def say(self, what: str) -> None:
         print(f"{time.monotonic() - self.began:6.0f} s  {what}", flush=True)
@@ -260,30 +275,15 @@ class Stack:
         self.closing.callback(node.stop)
         return node
 
-    @cached_property
-    def product(self) -> ProductSide:
-        """On the database server and the cluster. This process becomes one of its own."""
-        side = self._product("product")
-        environ = side.product.environ()
-        os.environ.update({name: environ[name] for name in OURS})
-        os.environ["DJANGO_SETTINGS_MODULE"] = "chatsystem.settings"
-        django.setup()
-        chat = self._first_message(side)
-        self.say("warming it up")
-        self.every_kind_of_request = list(_every_kind(chat, self.texts))
-        asyncio.run(self._warm_up(side))
-        self.memory_at_first = side.web_memory()
-        return side
-
-    async def _warm_up(self, side: ProductSide) -> None:
-        requests = iter(self.every_kind_of_request * len(side.web_memory()))
+    async def _warm_up(self) -> None:
+        requests = iter(self.every_kind_of_request * len(self.product.web_memory()))
 
         async def ask() -> None:
-            client = Client(side.url)
+            client = Client(self.product.url)
             for method, path, data in requests:
                 answer = await client.ask(method, path, data)
                 assert answer.status < 400, f"{method} {path}: {answer.status}"
-                side.requests += 1
+                self.product.requests += 1
             client.close()
 
         await asyncio.gather(*(ask() for _ in range(CONNECTIONS)))
