@@ -1,7 +1,7 @@
 """The product's settings, without what a straightforward project has no need of."""
 
 from chatsystem.settings import *  # noqa: F403
-from chatsystem.settings import DATABASES, ELASTICSEARCH_URL, INSTALLED_APPS
+from chatsystem.settings import ELASTICSEARCH_URL, INSTALLED_APPS
 
 ROOT_URLCONF = "bench.reference.urls"
 MIDDLEWARE = []
@@ -12,10 +12,6 @@ REST_FRAMEWORK = {
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
     "UNAUTHENTICATED_USER": None,
 }
-
-# Connections are kept, which is not Django's default: a new one for each task would cost more than the task. For less
-# time than the server keeps them (chatsystem.database.IDLE).
-DATABASES["default"]["CONN_MAX_AGE"] = 5
 
 # Celery's own defaults in place of the product's.
 CELERY_WORKER_PREFETCH_MULTIPLIER = 4
