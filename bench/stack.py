@@ -78,12 +78,12 @@ class Side:
 
     def __init__(self, url: str, server: DatabaseServer, database: str) -> None:
         self.url, self.server, self.database = url, server, database
-        #: Asked of it so far.
+        #: Answered by it so far, those refused left out.
         self.requests = 0
 
     def load(self, asked: Collection[Request], seconds: int, connections: int = CONNECTIONS) -> Load:
         seen = wrk.load(self.url, asked, seconds, connections)
-        self.requests += seen.requests
+        self.requests += seen.accepted
         if seen.broken:
             raise AssertionError(f"{seen.broken} connections broke or were not answered")
         return seen
