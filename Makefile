@@ -8,7 +8,7 @@ PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check --no-input
 INSTALL := $(PIP) install --require-hashes --only-binary :all: --requirement
 
 .DEFAULT_GOAL := help
-.PHONY: help run admin test test-mysql chaos model mutants lint format lock clean
+.PHONY: help run admin test test-mysql chaos model mutants bench lint format lock clean
 
 help: ## Show this list
 	@awk 'BEGIN { FS = ":.*## " } /^##@/ { printf "\n%s\n", substr($$0, 5) } \
@@ -45,6 +45,9 @@ model: $(VENV)/.dev ## 20,000 random steps of writes, drains and faults against 
 
 mutants: $(VENV)/.dev ## Break the product in the places that matter, and see each break caught: JOBS=2
 	$(BIN)/python -m tests.mutants
+
+bench: $(VENV)/.dev ## Measure everything beside its reference, ten minutes: ONLY="drain pages" TEXTS=LOG.jsonl.gz
+	$(BIN)/python -m bench $(addprefix --only ,$(ONLY)) $(addprefix --texts ,$(TEXTS))
 
 lint: $(VENV)/.dev ## Style, types, the import contract, migrations, deployment checks
 	$(BIN)/ruff check .

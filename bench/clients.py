@@ -37,12 +37,13 @@ class Client:
         self.streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
 
     async def post(self, path: str, data: Any) -> Answer:
-        return await self._ask("POST", path, json.dumps(data).encode())
+        return await self.ask("POST", path, data)
 
     async def get(self, path: str) -> Answer:
-        return await self._ask("GET", path, b"")
+        return await self.ask("GET", path)
 
-    async def _ask(self, method: str, path: str, body: bytes) -> Answer:
+    async def ask(self, method: str, path: str, data: Any = None) -> Answer:
+        body = b"" if data is None else json.dumps(data).encode()
         began = time.monotonic()
         head = f"{method} {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
         try:

@@ -1,4 +1,4 @@
-"""A product of its own for a measurement: `make run` in a temporary folder, on the database that DATABASE names."""
+"""Products of a measurement's own: `make run` in a temporary folder."""
 
 from __future__ import annotations
 
@@ -9,24 +9,41 @@ from pathlib import Path
 
 from tests import environment
 from tests.embedded.product import Product
+from tests.services.database_server import DatabaseServer
 
 
 @contextmanager
 def product(**settings: str) -> Iterator[Product]:
-    """A started product with 5 workers, which is gone afterwards."""
+    """A started product with 5 workers on the database that DATABASE names; both are gone afterwards."""
+    with database_server() as server:
+        if server:
+            settings["DATABASE_URL"] = server.new_database("product")
+        with started(**settings) as running:
+            yield running
+
+
+@contextmanager
+def database_server() -> Iterator[DatabaseServer | None]:
+    """The server that DATABASE names, started; None for SQLite. Raises `packages.Missing`."""
     if environment.missing:
         raise environment.missing
-    settings = {"WORKERS": "5", **settings}
     if environment.server:
         environment.server.start()
-        settings["DATABASE_URL"] = environment.server.new_database("product")
+    try:
+        yield environment.server
+    finally:
+        if environment.server:
+            environment.server.kill()
+
+
+@contextmanager
+def started(**settings: str) -> Iterator[Product]:
+    """A started product with 5 workers, embedded but for what the settings name, which is gone afterwards."""
     with tempfile.TemporaryDirectory(prefix="chatsystem-bench-") as folder:
-        running = Product(Path(folder) / "data", settings=settings)
+        running = Product(Path(folder) / "data", settings={"WORKERS": "5", **settings})
         running.start()
         try:
             running.wait_until_ready()
             yield running
         finally:
             running.kill_everything()
-            if environment.server:
-                environment.server.kill()

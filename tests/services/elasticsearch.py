@@ -154,7 +154,8 @@ def make_home(folder: Path) -> None:
 
 def fetch(folder: Path) -> None:
     """Fetches the jars, laid out as in a Maven repository, and compares them with the list."""
-    pinned = dict(reversed(line.split()) for line in (HERE / "elasticsearch.sha256").read_text().splitlines())
+    lines = (HERE / "elasticsearch.sha256").read_text().splitlines()
+    pinned = {path: digest for digest, path in map(str.split, lines)}
     if REPOSITORY:
         for path in pinned:
             download(f"{REPOSITORY}/{path}", folder / path)

@@ -1,0 +1,66 @@
+"""`make bench`: every measure beside its reference, in one run. Documented in docs/benchmarks.md.
+
+    .venv/bin/python -m bench [--only drain --only pages] [--quick] [--texts LOG.jsonl.gz] [--name NAME]
+
+DATABASE=mysql before it has it run on MySQL in place of MariaDB. Ends with 1 when a bound is missed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import os
+import sys
+from pathlib import Path
+
+os.environ.setdefault("DATABASE", "mariadb")
+
+from bench.measures import MEASURES, Measure
+from bench.stack import Scale, Stack
+from bench.texts import Texts
+
+FULL = Scale(
+    rounds=3,
+    long_seconds=30,
+    seconds=3,
+    backlog=200_000,
+    few=10_000,
+    many=1_000_000,
+    most=5_000_000,
+    requests=100_000,
+)
+#: Says that everything runs, and nothing of how fast it is.
+QUICK = Scale(rounds=1, long_seconds=2, seconds=2, backlog=8_000, few=1_000, many=20_000, most=40_000, requests=2_000)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", action="append", choices=MEASURES, help="may be given more than once")
+    parser.add_argument("--quick", action="store_true", help="a minute or two, with figures that mean nothing")
+    parser.add_argument("--texts", type=Path, help="a chat log, JSON lines with a body each, in place of made-up texts")
+    parser.add_argument("--name", default="latest", help="of the files in bench/results (default: %(default)s)")
+    parser.add_argument(
+        "--reference-without-search", action="store_true", help="the straightforward way does not index its messages"
+    )
+    given = parser.parse_args()
+    stack = Stack(QUICK if given.quick else FULL, Texts(given.texts), not given.reference_without_search)
+    # A collection would walk through all the texts, within somebody's seconds.
+    gc.freeze()
+    measures: list[Measure] = []
+    try:
+        stack.start()
+        for name in given.only or MEASURES:
+            measures += MEASURES[name](stack)
+        from bench import report
+
+        found = report.machine(stack)
+    finally:
+        stack.close()
+    print(report.table(measures))
+    page = report.write(given.name, measures, found)
+    stack.say(f"written to {page}")
+    return int(not all(measure.reached for measure in measures))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

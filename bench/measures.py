@@ -1,0 +1,376 @@
+"""The measures: what each is, what it is bounded by, and how its rounds are run. Documented in docs/benchmarks.md.
+
+A round holds a figure of the product and, where there is one, that of its reference, taken one after the other.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cache, partial
+from typing import TypeVar
+from urllib.parse import quote
+
+from bench import rows
+from bench.clients import Client
+from bench.stack import FEW_REQUESTS, ProductSide, Side, Stack, Stored
+from bench.wrk import Request
+from chatsystem.data_dir import DataDir
+from chatsystem.writelog.keys import partition_of
+
+PER_SECOND, MILLISECONDS, MEGABYTES = "/s", "ms", "MB"
+Ours = TypeVar("Ours")
+Theirs = TypeVar("Theirs")
+
+#: Messages of one request.
+BATCH = 100
+#: Applications that share a backlog: each is drained by itself.
+DRAINED = 4
+LIMIT = 50
+#: Clients who search, or who page through a list.
+SEARCHERS, READERS = 2, 1
+#: Writes after which the cached list is looked at.
+LOOKS = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    ours: float
+    theirs: float | None = None
+
+    @property
+    def value(self) -> float:
+        return self.ours if self.theirs is None else self.ours / self.theirs
+
+
+@dataclass(slots=True)
+class Measure:
+    """Reached when the median of its rounds is at least the bound, or at most."""
+
+    name: str
+    #: Of the figures of a round; the ratio of two has none.
+    unit: str
+    bound: float
+    at_least: bool = True
+    reference: str = ""
+    rounds: list[Round] = field(default_factory=list)
+
+    @property
+    def values(self) -> list[float]:
+        return [round.value for round in self.rounds]
+
+    @property
+    def median(self) -> float:
+        return statistics.median(self.values)
+
+    @property
+    def reached(self) -> bool:
+        return self.median >= self.bound if self.at_least else self.median <= self.bound
+
+
+# Writes ---------------------------------------------------------------------------------------------------------------
+
+
+def single(stack: Stack) -> list[Measure]:
+    stored = Measure("single POST, acknowledged and stored", PER_SECOND, 4, reference="the straightforward way")
+    p99 = Measure("single POST, p99 at 16 clients", MILLISECONDS, 50, at_least=False)
+    for turn in range(2):
+        ours, theirs = _in_turn(
+            turn,
+            lambda: _posted(stack, stack.product, stack.scale.long_seconds),
+            # It stores for long what it has acknowledged in this time.
+            lambda: _posted(stack, stack.reference, stack.scale.long_seconds // 4 + 1),
+        )
+        stored.rounds.append(Round(ours.stored_rate, theirs.stored_rate))
+        p99.rounds.append(Round(ours.load.p99))
+    return [stored, p99]
+
+
+def empty(stack: Stack) -> list[Measure]:
+    measure = Measure("single POST, acknowledged", PER_SECOND, 0.45, reference="the empty view")
+    for turn in range(stack.scale.rounds):
+        ours, theirs = _in_turn(
+            turn,
+            lambda: _posted(stack, stack.product, stack.scale.seconds),
+            lambda: stack.reference.load([Request("GET", "/empty")], stack.scale.seconds),
+        )
+        stack.say(f"the empty view: {theirs.rate:,.0f} requests/s; wrk took {theirs.core:.0%} of a core")
+        measure.rounds.append(Round(ours.acknowledged_rate, theirs.rate))
+    return [measure]
+
+
+def batches(stack: Stack) -> list[Measure]:
+    measure = Measure(f"batches of {BATCH}, stored", PER_SECOND, 8, reference="single POST, stored")
+    for turn in range(stack.scale.rounds):
+        ours, theirs = _in_turn(
+            turn,
+            lambda: _posted(stack, stack.product, stack.scale.seconds, BATCH),
+            lambda: _posted(stack, stack.product, stack.scale.seconds),
+        )
+        measure.rounds.append(Round(ours.stored_rate, theirs.stored_rate))
+    return [measure]
+
+
+def _in_turn(turn: int, ours: Callable[[], Ours], theirs: Callable[[], Theirs]) -> tuple[Ours, Theirs]:
+    """Each is the first one every second time: what comes first may pay for what was before."""
+    if turn % 2:
+        of_theirs = theirs()
+        return ours(), of_theirs
+    return ours(), theirs()
+
+
+def _posted(stack: Stack, side: Side, seconds: int, batch: int = 1) -> Stored:
+    stored = side.post(stack.texts, seconds, batch)
+    load = stored.load
+    refused = f", {load.refused:,} requests refused" if load.refused else ""
+    stack.say(
+        f"{side.database}, {'single POST' if batch == 1 else f'batches of {batch}'}: {stored.acknowledged_rate:,.0f} "
+        f"acknowledged/s, {stored.stored_rate:,.0f} stored/s, p99 {load.p99:.1f} ms{refused}; "
+        f"wrk took {load.core:.0%} of a core"
+    )
+    return stored
+
+
+# The worker side ------------------------------------------------------------------------------------------------------
+
+
+def drain(stack: Stack) -> list[Measure]:
+    """One process drains and indexes, one connection inserts the same rows, one client indexes the same documents."""
+    side, raw, server = stack.product, stack.raw, stack.server
+    from bench import inside
+
+    drained = Measure("drain of a backlog, rows", PER_SECOND, 0.5, reference="raw executemany")
+    indexed = Measure("outbox to Elasticsearch, documents", PER_SECOND, 0.6, reference="raw bulk")
+    with side.without_workers():
+        tokens = _backlog(stack)
+        for token in tokens:
+            began = time.monotonic()
+            events = inside.drain_application(token)
+            ours = events / (time.monotonic() - began)
+            stored = server.execute(
+                "SELECT m.number, m.body, m.created_at, m.last_request_time FROM product.messages_app_message m"
+                " JOIN product.chats_chat c ON c.id = m.chat_id JOIN product.applications_application a"
+                f" ON a.id = c.application_id WHERE a.token = '{token}'"
+            )
+            chat_id, _ = rows.new_chat(server, raw)
+            same = [(chat_id, *row) for row in stored]
+            theirs = len(same) / rows.executemany(server, raw, same)
+            stack.say(f"drain {ours:,.0f} rows/s, raw executemany {theirs:,.0f}/s, {len(same):,} rows")
+            drained.rounds.append(Round(ours, theirs))
+        for _ in range(stack.scale.rounds):
+            documents, took = inside.index_outbox(stack.scale.seconds)
+            ours = len(documents) / took
+            theirs = len(documents) / inside.bulk(stack.node.url, documents)
+            stack.say(f"outbox {ours:,.0f} documents/s, raw bulk {theirs:,.0f}/s, {len(documents):,} documents")
+            indexed.rounds.append(Round(ours, theirs))
+        inside.forget_outbox()
+    side.wait_until_settled()
+    return [drained, indexed]
+
+
+def _backlog(stack: Stack) -> list[str]:
+    """Fills the log, and returns the applications, each in a partition of its own."""
+    side, of_each = stack.product, stack.scale.backlog // DRAINED
+    chats: dict[int, str] = {}
+    while len(chats) < DRAINED:
+        (chat,) = side.open_chats(1, 1)
+        chats.setdefault(partition_of(chat.split("/")[2]), chat)
+    messages = [{"body": body} for body in stack.texts.first(of_each)]
+    for chat in chats.values():
+        for start in range(0, of_each, 1000):
+            side.call(f"{chat}/messages", messages[start : start + 1000])
+    stack.say(f"a backlog of {of_each * DRAINED:,} messages waits")
+    return [chat.split("/")[2] for chat in chats.values()]
+
+
+# A large chat ---------------------------------------------------------------------------------------------------------
+
+
+@cache
+def _large_chat(stack: Stack) -> tuple[int, str]:
+    """The id of a chat of a million messages, in the product's database, and its application's token."""
+    side, many = stack.product, stack.scale.many
+    stack.say(f"filling a chat with {many:,} messages")
+    chat_id, token = rows.new_chat(stack.server, side.database)
+    rows.fill(stack.server, side.database, chat_id, stack.texts.all, many)
+    # Once somebody posted to it, Redis knows its number, as that of any chat in use.
+    number = side.call(f"/applications/{token}/chats/1/messages", {"body": "one more"})["number"]
+    assert number == many + 1
+    side.wait_until_settled()
+    return chat_id, token
+
+
+def pages(stack: Stack) -> list[Measure]:
+    """Each page is another one, so that none comes from the cache."""
+    measure = Measure(
+        f"list page at the end, time (chat of {stack.scale.many:,})", MILLISECONDS, 1.2, False, "first page"
+    )
+    side, many = stack.product, stack.scale.many
+    path = f"/applications/{_large_chat(stack)[1]}/chats/1/messages?limit={LIMIT}"
+    span = many // 20
+    for turn in range(2 * stack.scale.rounds):
+        low = turn * span // (2 * stack.scale.rounds)
+        starts = range(low, low + span // (2 * stack.scale.rounds))
+        last = [Request("GET", f"{path}&after={many - LIMIT - start}") for start in starts]
+        first = [Request("GET", f"{path}&after={start}") for start in starts]
+        ours, theirs = _in_turn(
+            turn,
+            partial(side.load, last, _short(stack), READERS),
+            partial(side.load, first, _short(stack), READERS),
+        )
+        measure.rounds.append(Round(ours.p50, theirs.p50))
+        stack.say(f"a page at the end {ours.p50:.2f} ms, a first page {theirs.p50:.2f} ms")
+    return [measure]
+
+
+def cached(stack: Stack) -> list[Measure]:
+    measure = Measure("GET of a cached list, requests", PER_SECOND, 2, reference="of one that is not")
+    side = stack.product
+    path = f"/applications/{_large_chat(stack)[1]}/chats/1/messages?limit={LIMIT}"
+    # More than are asked for in a round, and other ones in each.
+    span = stack.scale.many // 10
+    for turn in range(stack.scale.rounds):
+        same = [Request("GET", f"{path}&after={turn * span}")]
+        others = [Request("GET", f"{path}&after={start}") for start in range(turn * span + 1, (turn + 1) * span)]
+        ours, theirs = _in_turn(
+            turn, partial(side.load, same, _short(stack)), partial(side.load, others, _short(stack))
+        )
+        assert theirs.requests < len(others), "uncached lists came twice"
+        stack.say(f"the same list {ours.rate:,.0f} requests/s, another each time {theirs.rate:,.0f}/s")
+        measure.rounds.append(Round(ours.rate, theirs.rate))
+    asyncio.run(_look_for_stale_lists(side))
+    stack.say(f"{LOOKS} writes, each seen in the cached list at once")
+    return [measure]
+
+
+async def _look_for_stale_lists(side: ProductSide) -> None:
+    """Raises AssertionError when a list is older than a write that was acknowledged before it was asked for."""
+    (chat,) = side.open_chats(1, 1)
+    path = f"{chat}/messages"
+    lists = f"{path}?order=desc&limit={LIMIT}"
+    writer, reader = Client(side.url), Client(side.url)
+    done = False
+
+    async def keep_cached() -> None:
+        """So that the list is being cached anew while writes come."""
+        while not done:
+            await reader.get(lists)
+
+    reading = asyncio.create_task(keep_cached())
+    try:
+        for _ in range(LOOKS):
+            written = (await writer.post(path, {"body": "a write to be seen"})).json()["number"]
+            seen = (await writer.get(lists)).json()["results"][0]["number"]
+            assert seen == written, f"a cached list ends with message {seen} after {written} was acknowledged"
+    finally:
+        done = True
+        await reading
+        writer.close()
+        reader.close()
+
+
+def growth(stack: Stack) -> list[Measure]:
+    """The same batches, to a database that stays small and to one that grows, in turn."""
+    scale, large, small = stack.scale, stack.product, stack.small
+    chat_id, token = _large_chat(stack)
+    few, _ = rows.new_chat(stack.server, small.database)
+    rows.fill(stack.server, small.database, few, stack.texts.all, scale.few)
+    measures = []
+    for size in (scale.many, scale.most):
+        if size > scale.many:
+            stack.say(f"filling the database with {size:,} messages")
+            for number in range(2, size // scale.many + 1):
+                target, _ = rows.new_chat(stack.server, large.database, token, number)
+                rows.copy(stack.server, large.database, chat_id, target, scale.many)
+        measure = Measure(f"stored with {size:,} messages", PER_SECOND, 0.9, reference=f"with {scale.few:,}")
+        for turn in range(scale.rounds):
+            ours, theirs = _in_turn(
+                turn,
+                lambda: _posted(stack, large, scale.seconds, BATCH),
+                lambda: _posted(stack, small, scale.seconds, BATCH),
+            )
+            measure.rounds.append(Round(ours.stored_rate, theirs.stored_rate))
+        measures.append(measure)
+    return measures
+
+
+# Search ---------------------------------------------------------------------------------------------------------------
+
+
+def search(stack: Stack) -> list[Measure]:
+    side, many = stack.product, stack.scale.many
+    chat_id, token = _large_chat(stack)
+    from bench import inside
+
+    stack.say(f"indexing {many:,} messages in Elasticsearch")
+    ids = stack.server.execute(
+        f"SELECT id, number FROM product.messages_app_message WHERE chat_id = {chat_id} AND number <= {many}"
+    )
+    inside.fill_cluster(stack.node.url, ids, token, stack.texts.all[: rows.FROM_CLIENT])
+    measure = Measure(f"search, p99 over {many:,} messages (Elasticsearch)", MILLISECONDS, 50, at_least=False)
+    return [_searched(stack, measure, side, token)]
+
+
+def search_embedded(stack: Stack) -> list[Measure]:
+    product, many = stack.embedded, stack.scale.many
+    side = Side(product.url, stack.server, "")
+    token = side.call("/applications", {"name": "filled"})["token"]
+    from bench import inside
+
+    stack.say(f"indexing {many:,} messages in the embedded index")
+    inside.fill_embedded(DataDir(product.data_dir).search_index, token, stack.texts.all, many)
+    measure = Measure(f"search, p99 over {many:,} messages (embedded)", MILLISECONDS, 200, at_least=False)
+    return [_searched(stack, measure, side, token)]
+
+
+def _searched(stack: Stack, measure: Measure, side: Side, token: str) -> Measure:
+    for turn in range(stack.scale.rounds):
+        queries = stack.texts.queries(5_000, seed=turn)
+        asked = [Request("GET", f"/search/{quote(query)}?application={token}") for query in queries]
+        seen = side.load(asked, stack.scale.seconds, SEARCHERS)
+        assert not seen.refused
+        stack.say(f"search: p50 {seen.p50:.1f} ms, p99 {seen.p99:.1f} ms, {seen.rate:,.0f} searches/s")
+        measure.rounds.append(Round(seen.p99))
+    return measure
+
+
+# Memory ---------------------------------------------------------------------------------------------------------------
+
+
+def memory(stack: Stack) -> list[Measure]:
+    """Comes last: what the processes have answered by then for other measures counts, too."""
+    side = stack.product
+    measure = Measure("memory of the web processes", MEGABYTES, 1.05, False, f"after {FEW_REQUESTS:,} requests each")
+    before = stack.memory_at_first
+    stack.say(f"the web processes have answered {side.requests:,} requests")
+    # Without the large batch: over and over, it would fill the log.
+    asked = stack.every_kind_of_request[1:]
+    while side.requests < stack.scale.requests * len(before):
+        side.load(asked, stack.scale.seconds)
+    after = side.web_memory()
+    assert after.keys() == before.keys(), "a web process was replaced"
+    stack.say(f"after {side.requests:,}: {', '.join(f'{size / 1e6:.1f} MB' for size in after.values())}")
+    measure.rounds = [Round(after[pid] / 1e6, before[pid] / 1e6) for pid in before]
+    return [measure]
+
+
+def _short(stack: Stack) -> int:
+    return max(stack.scale.seconds // 2, 1)
+
+
+#: In the order in which they are run: what is filled for one is there for those after it.
+MEASURES: dict[str, Callable[[Stack], list[Measure]]] = {
+    "single": single,
+    "empty": empty,
+    "batches": batches,
+    "drain": drain,
+    "pages": pages,
+    "cached": cached,
+    "search": search,
+    "growth": growth,
+    "search-embedded": search_embedded,
+    "memory": memory,
+}

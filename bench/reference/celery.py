@@ -1,0 +1,16 @@
+from __future__ import annotations
+
+import sys
+
+from celery import Celery
+from celery.signals import task_prerun
+from django.db import close_old_connections
+
+app = Celery("reference")
+app.config_from_object("django.conf:settings", namespace="CELERY")
+app.autodiscover_tasks(["bench.reference"])
+
+# Worker processes keep their connections, as the product's do. Celery's default is a new one for each task, and to
+# connect costs more than to save.
+app.conf.CELERY_DB_REUSE_MAX = sys.maxsize
+task_prerun.connect(lambda **kwargs: close_old_connections(), weak=False)

@@ -1,0 +1,369 @@
+"""What is measured: real servers, products, and the straightforward way beside them. Each is started on first use.
+
+All share a machine, a database server and an Elasticsearch node. The process that measures is set up as the first
+product's, so that it can call that one's drain and indexer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+import django
+import redis
+import requests
+
+from bench import running, wrk
+from bench.clients import Client
+from bench.texts import Texts
+from bench.wrk import CONNECTIONS, Load, Request
+from chatsystem.data_dir import DataDir
+from chatsystem.embedded import redis_server
+from chatsystem.embedded.tied import end_with_parent
+from chatsystem.writelog.keys import PARTITIONS, Keys
+from tests.embedded.product import BASE_DIR, Product, children, eventually, free_port
+from tests.services.database_server import DatabaseServer
+from tests.services.elasticsearch import Node
+
+WEB, WORKER = " gunicorn ", "celery_app worker "
+
+#: Where the messages of a period go, so that no row is waited for by all. The product's drains run side by side, too.
+APPLICATIONS, CHATS = 8, 4
+#: What this process takes over of the product's environment.
+OURS = ("DATA_DIR", "DATABASE_URL", "ELASTICSEARCH_URL", "ELASTICSEARCH_INDEX_PREFIX")
+#: Requests to each web process before its memory is looked at first.
+FEW_REQUESTS = 1_000
+#: Seconds within which what was acknowledged has to be stored.
+PATIENCE = 120.0
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """How long and how large. Seconds are those of one round."""
+
+    rounds: int
+    long_seconds: int
+    seconds: int
+    backlog: int
+    few: int
+    many: int
+    most: int
+    requests: int
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A period of posting, and the wait until its messages were in the database."""
+
+    load: Load
+    #: Messages.
+    acknowledged_rate: float
+    stored_rate: float
+
+
+class Side:
+    """A server of the API, and the database behind it."""
+
+    def __init__(self, url: str, server: DatabaseServer, database: str) -> None:
+        self.url, self.server, self.database = url, server, database
+        #: Answered by it so far, those refused left out.
+        self.requests = 0
+
+    def load(self, asked: Collection[Request], seconds: int, connections: int = CONNECTIONS) -> Load:
+        seen = wrk.load(self.url, asked, seconds, connections)
+        self.requests += seen.accepted
+        if seen.broken:
+            raise AssertionError(f"{seen.broken} connections broke or were not answered")
+        return seen
+
+    def call(self, path: str, data: Any) -> Any:
+        answer = requests.post(self.url + path, json=data, timeout=30)
+        answer.raise_for_status()
+        self.requests += 1
+        return answer.json()
+
+    def open_chats(self, applications: int = APPLICATIONS, chats: int = CHATS) -> list[str]:
+        """The paths of new chats."""
+        paths = []
+        for _ in range(applications):
+            application = f"/applications/{self.call('/applications', {'name': 'measured'})['token']}/chats"
+            for _ in range(chats):
+                paths.append(f"{application}/{self.call(application, {'title': 'measured'})['number']}")
+        return paths
+
+    def post(self, texts: Texts, seconds: int, batch: int = 1) -> Stored:
+        """Posts for a while to new chats, and waits until all of it is stored, and the side at rest.
+
+        Raises AssertionError when there are fewer rows than were acknowledged, or more than were asked for.
+        """
+        chats = self.open_chats()
+        tokens = {chat.split("/")[2] for chat in chats}
+        self.wait_until_settled()
+        asked = list(_posts(chats, texts.first(20_000), batch))
+        seen = self.load(asked, seconds)
+        began = time.monotonic() - seen.seconds
+        acknowledged = seen.accepted * batch
+        # When they never are, they are counted below.
+        with suppress(AssertionError):
+            eventually(lambda: self.rows(tokens) >= acknowledged, PATIENCE)
+        ended = time.monotonic()
+        self.wait_until_settled()
+        # What was under way when the clients stopped may be stored too.
+        rows, most = self.rows(tokens), (seen.requests + CONNECTIONS) * batch
+        if not acknowledged <= rows <= most:
+            raise AssertionError(f"{rows:,} rows of {acknowledged:,} acknowledged messages and {most:,} posted ones")
+        return Stored(seen, acknowledged / seen.seconds, acknowledged / (ended - began))
+
+    def rows(self, tokens: Collection[str]) -> int:
+        marks = ", ".join(f"'{token}'" for token in tokens)
+        ((count,),) = self.server.execute(
+            f"SELECT COUNT(*) FROM {self.database}.messages_app_message WHERE chat_id IN (SELECT c.id FROM"
+            f" {self.database}.chats_chat c JOIN {self.database}.applications_application a ON a.id = c.application_id"
+            f" WHERE a.token IN ({marks}))"
+        )
+        time.sleep(0.05)
+        return int(count)
+
+    def wait_until_settled(self) -> None:
+        eventually(self.is_settled, PATIENCE)
+
+    def is_settled(self) -> bool:
+        """Whether nothing waits to be stored or indexed."""
+        raise NotImplementedError
+
+
+class ProductSide(Side):
+    def __init__(self, product: Product, server: DatabaseServer, database: str) -> None:
+        super().__init__(product.url, server, database)
+        self.product = product
+        self.state: Any = redis.Redis(unix_socket_path=str(DataDir(product.data_dir).redis_socket))
+
+    def is_settled(self) -> bool:
+        ((entries,),) = self.server.execute(f"SELECT COUNT(*) FROM {self.database}.search_outboxentry")
+        return entries == 0 and not any(self.state.xlen(Keys(partition).log) for partition in range(PARTITIONS))
+
+    @contextmanager
+    def without_workers(self) -> Iterator[None]:
+        """Its workers stand still meanwhile; none of them holds anything."""
+        self.wait_until_settled()
+        self.product.signal(WORKER, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self.product.signal(WORKER, signal.SIGCONT)
+
+    def web_memory(self) -> dict[int, int]:
+        """Bytes of each web process that answers requests, by its process id."""
+        (master,) = self.product.mains(WEB)
+        return {pid: _resident(pid) for pid in children(master)}
+
+
+class ReferenceSide(Side):
+    """gunicorn and Celery in as many processes as the product's, and a Redis of its own with default persistence."""
+
+    def __init__(self, server: DatabaseServer, database: str, search_url: str, folder: Path) -> None:
+        super().__init__(f"http://127.0.0.1:{free_port()}", server, database)
+        self.folder = folder
+        redis_port = free_port()
+        self.broker: Any = redis.Redis(port=redis_port)
+        self.environ = _project_environ(
+            "bench.reference.settings",
+            DATA_DIR=str(folder),
+            DATABASE_URL=server.url(database),
+            REDIS_URL=f"redis://127.0.0.1:{redis_port}/0",
+            ELASTICSEARCH_URL=search_url,
+        )
+        if search_url:
+            self._run("django", "search_index", "--create", "--skip-checks")
+        celery = ["worker", "--pool", "prefork", "--concurrency", "5", "-l", "WARNING"]
+        quiet = ["--without-gossip", "--without-mingle", "--without-heartbeat"]
+        form = ["--workers", "2", "--threads", "8", "--worker-class", "gthread", "--keep-alive", "5"]
+        address = ["--bind", urlsplit(self.url).netloc, "--no-control-socket"]
+        python = [sys.executable, "-m"]
+        self.processes = [
+            self._start("redis", [redis_server.find(), "--port", str(redis_port), "--dir", str(folder)]),
+            self._start("web", [*python, "gunicorn", *form, *address, "django.core.wsgi:get_wsgi_application()"]),
+            self._start("worker", [*python, "celery", "--app", "bench.reference.celery", *celery, *quiet]),
+        ]
+        eventually(self._is_ready)
+
+    def _run(self, *words: str) -> None:
+        subprocess.run([sys.executable, "-m", *words], cwd=BASE_DIR, env=self.environ, check=True)
+
+    def _start(self, name: str, command: list[str]) -> subprocess.Popen[bytes]:
+        with (self.folder / f"{name}.log").open("wb") as log:
+            return subprocess.Popen(
+                command,
+                cwd=BASE_DIR,
+                env=self.environ,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                preexec_fn=partial(end_with_parent, signal.SIGTERM, parent=os.getpid()),
+            )
+
+    def _is_ready(self) -> bool:
+        try:
+            return requests.get(f"{self.url}/empty", timeout=5).status_code == 200 and bool(self.broker.ping())
+        except (requests.RequestException, redis.RedisError):
+            return False
+
+    def stop(self) -> None:
+        for process in reversed(self.processes):
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+    def is_settled(self) -> bool:
+        # kombu's names: what waits, and what a worker has fetched.
+        return not self.broker.llen("celery") and not self.broker.hlen("unacked")
+
+
+class Stack:
+    def __init__(self, scale: Scale, texts: Texts, reference_indexes: bool) -> None:
+        self.scale, self.texts, self.reference_indexes = scale, texts, reference_indexes
+        self.closing = ExitStack()
+        self.began = time.monotonic()
+
+    def start(self) -> None:
+        """Starts what every measure needs: the product on the database server and the cluster.
+
+        This process becomes one of the product's own.
+        """
+        self.product = self._product("product")
+        environ = self.product.product.environ()
+        os.environ.update({name: environ[name] for name in OURS})
+        os.environ["DJANGO_SETTINGS_MODULE"] = "chatsystem.settings"
+        django.setup()
+        chat = self._first_message(self.product)
+        self.say("warming it up")
+        self.every_kind_of_request = list(_every_kind(chat, self.texts))
+        asyncio.run(self._warm_up())
+        self.memory_at_first = self.product.web_memory()
+        self.product.wait_until_settled()
+
+    def say(self, what: str) -> None:
+        print(f"{time.monotonic() - self.began:6.0f} s  {what}", flush=True)
+
+    def close(self) -> None:
+        self.closing.close()
+
+    def _enter(self, context: AbstractContextManager[Any]) -> Any:
+        return self.closing.enter_context(context)
+
+    @cached_property
+    def server(self) -> DatabaseServer:
+        self.say("starting the database server")
+        server: DatabaseServer | None = self._enter(running.database_server())
+        if server is None:
+            raise SystemExit("The benchmarks need a server: DATABASE=mariadb or DATABASE=mysql.")
+        return server
+
+    @cached_property
+    def node(self) -> Node:
+        self.say("starting Elasticsearch")
+        node = Node()
+        self.closing.callback(node.stop)
+        return node
+
+    async def _warm_up(self) -> None:
+        requests = iter(self.every_kind_of_request * len(self.product.web_memory()))
+
+        async def ask() -> None:
+            client = Client(self.product.url)
+            for method, path, data in requests:
+                answer = await client.ask(method, path, data)
+                assert answer.status < 400, f"{method} {path}: {answer.status}"
+                self.product.requests += 1
+            client.close()
+
+        await asyncio.gather(*(ask() for _ in range(CONNECTIONS)))
+
+    @cached_property
+    def small(self) -> ProductSide:
+        """Another one like it, whose database stays small."""
+        side = self._product("small")
+        self._first_message(side)
+        return side
+
+    def _product(self, name: str) -> ProductSide:
+        url = self.server.new_database(name)
+        search = {"ELASTICSEARCH_URL": self.node.url, "ELASTICSEARCH_INDEX_PREFIX": f"{name}-messages"}
+        self.say(f"starting the product ({name})")
+        return ProductSide(self._enter(running.started(DATABASE_URL=url, **search)), self.server, name)
+
+    def _first_message(self, side: ProductSide) -> str:
+        """Has the cluster's index made, which has none until then; returns the message's chat."""
+        (chat,) = side.open_chats(1, 1)
+        side.call(f"{chat}/messages", {"body": "the first message"})
+        eventually(lambda: side.rows({chat.split("/")[2]}) == 1)
+        side.wait_until_settled()
+        return chat
+
+    @cached_property
+    def embedded(self) -> Product:
+        """One with nothing set."""
+        self.say("starting the product (embedded)")
+        started: Product = self._enter(running.started())
+        return started
+
+    @cached_property
+    def raw(self) -> str:
+        """The name of a database with the product's tables, for whoever writes to it without the product."""
+        url = self.server.new_database("reference")
+        # Its system checks would look for the state Redis.
+        command = [sys.executable, "-m", "django", "migrate", "--skip-checks", "--verbosity", "0"]
+        with tempfile.TemporaryDirectory() as folder:
+            environ = _project_environ("chatsystem.settings", DATABASE_URL=url, DATA_DIR=folder)
+            subprocess.run(command, cwd=BASE_DIR, env=environ, check=True)
+        return "reference"
+
+    @cached_property
+    def reference(self) -> ReferenceSide:
+        database, search = self.raw, self.node.url if self.reference_indexes else ""
+        self.say("starting the straightforward way")
+        folder = Path(self._enter(tempfile.TemporaryDirectory(prefix="chatsystem-bench-")))
+        side = ReferenceSide(self.server, database, search, folder)
+        self.closing.callback(side.stop)
+        return side
+
+
+def _posts(chats: Sequence[str], bodies: Sequence[str], batch: int) -> Iterator[Request]:
+    for number, start in enumerate(range(0, len(bodies) - batch + 1, batch)):
+        messages = [{"body": body} for body in bodies[start : start + batch]]
+        yield Request("POST", f"{chats[number % len(chats)]}/messages", messages if batch > 1 else messages[0])
+
+
+def _every_kind(chat: str, texts: Texts) -> Iterator[Request]:
+    """A thousand, most of them posts."""
+    messages, application = f"{chat}/messages", chat.split("/")[2]
+    bodies = [{"body": body} for body in texts.first(1_000)]
+    yield Request("POST", messages, bodies)
+    for number, (body, query) in enumerate(zip(bodies[:100], texts.queries(100, seed=0), strict=True), 1):
+        yield from [Request("POST", messages, body)] * 6
+        yield Request("PATCH", f"{messages}/1", body)
+        yield Request("GET", f"{messages}/1")
+        yield Request("GET", f"{messages}?after={number}")
+        if number > 1:
+            yield Request("GET", f"/search/{quote(query)}?application={application}")
+
+
+def _project_environ(settings: str, **given: str) -> dict[str, str]:
+    inherited = {name: os.environ[name] for name in ("PATH", "HOME", "TMPDIR") if name in os.environ}
+    return {**inherited, "DJANGO_SETTINGS_MODULE": settings, **given}
+
+
+def _resident(pid: int) -> int:
+    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE")
