@@ -6,24 +6,19 @@ from collections.abc import Sequence
 
 from applications.models import Application
 from chatsystem.writelog import bulk
-from chatsystem.writelog.arrival import to_datetime
 from chatsystem.writelog.events import Change
 from chatsystem.writelog.rows import update_newer
 
 
 def write(changes: Sequence[Change]) -> None:
     """Stores created and changed applications in the running transaction."""
+    moment = bulk.moments()
     fresh = [
-        Application(
-            token=change.name,
-            name=change.text,
-            created_at=to_datetime(change.created),
-            last_request_time=to_datetime(change.arrival),
-        )
+        (change.name, change.text, moment(change.created), moment(change.arrival))
         for change in changes
         if change.created is not None
     ]
-    bulk.create(Application, fresh, "name")
+    bulk.insert(Application, ("token", "name", "created_at", "last_request_time"), fresh)
     changed = [change for change in changes if change.created is None]
     stored = {row.token: row for row in Application.objects.filter(token__in=[change.name for change in changed])}
     update_newer(Application, "name", [(stored.get(change.name), change) for change in changed])

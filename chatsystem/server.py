@@ -79,8 +79,8 @@ class ApiWorker(ThreadWorker):
 
     def load_wsgi(self) -> None:
         super().load_wsgi()
-        # A collection that walked through all of Django would stop every thread, for a tenth of a second. What one large
-        # batch allocates is enough to set it off.
+        # A collection that walked through all of Django would stop every thread for a tenth of a second. What a large
+        # batch allocates is enough to set one off.
         gc.collect()
         gc.freeze()
 

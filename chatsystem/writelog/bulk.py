@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from typing import TypeVar
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, TypeVar
 
+from django.db import connection
 from django.db.models import Model
+
+from chatsystem.writelog.arrival import to_datetime
 
 M = TypeVar("M", bound=Model)
 
@@ -15,10 +18,31 @@ UPDATED_AT_ONCE = 100
 TEXT_AT_ONCE = 2_000_000
 
 
-def create(model: type[M], rows: Iterable[M], text_field: str) -> None:
-    """Inserts the rows. Their primary keys are not to be relied on: MySQL does not tell them."""
-    for chunk in _chunks(rows, text_field):
-        model._default_manager.bulk_create(chunk)
+def insert(model: type[Model], names: Sequence[str], rows: Iterable[tuple[Any, ...]]) -> None:
+    """Inserts rows: the values of the attributes `names`, moments as `moments` makes them. The rest has its defaults.
+
+    By the driver's executemany, which minds the size of a packet. Two thirds of a drain's time went into what Django's
+    bulk_create does with each value.
+    """
+    fields = [field for field in model._meta.local_concrete_fields if not field.primary_key]
+    others = [field for field in fields if field.attname not in names]
+    defaults = tuple(field.get_db_prep_save(field.get_default(), connection) for field in others)
+    values = [row + defaults for row in rows]
+    if not values:
+        return
+    quote = connection.ops.quote_name
+    # A field's column has the name of its attribute: chat_id, for one.
+    columns = [quote(name) for name in (*names, *(field.attname for field in others))]
+    places = ", ".join(["%s"] * len(columns))
+    into = f"{quote(model._meta.db_table)} ({', '.join(columns)})"
+    with connection.cursor() as cursor:
+        cursor.executemany(f"INSERT INTO {into} VALUES ({places})", values)
+
+
+def moments() -> Callable[[int], Any]:
+    """Makes of an arrival what the database's driver takes."""
+    adapt = connection.ops.adapt_datetimefield_value
+    return lambda arrival: adapt(to_datetime(arrival))
 
 
 def update(model: type[M], rows: Iterable[M], text_field: str, *other_fields: str) -> None:

@@ -9,9 +9,11 @@ from itertools import groupby
 
 from django.conf import settings
 from django.db import DatabaseError, OperationalError, connection, transaction
+from django.utils import timezone
 from django.utils.module_loading import import_string
 
 from chatsystem.writelog import bulk, log
+from chatsystem.writelog.arrival import to_micros
 from chatsystem.writelog.errors import CONNECTION_LOST, is_of_the_row, is_passing
 from chatsystem.writelog.events import Event, depth, fold
 from chatsystem.writelog.models import DeadEvent
@@ -69,18 +71,11 @@ def _drain_batch(partition: int, skip: bool) -> int:
         # older Redis.
         fresh = [event for event in events if event.arrival > row.drained_through]
         dead = store(fresh)
+        now = bulk.moments()(to_micros(timezone.now()))
         refused = [
-            DeadEvent(
-                partition=row,
-                arrival=e.arrival,
-                verb=e.verb,
-                path=e.path,
-                text=e.text,
-                error=f"{type(error).__name__}: {error}",
-            )
-            for e, error in dead
+            (partition, e.arrival, e.verb, e.path, e.text, f"{type(error).__name__}: {error}", now) for e, error in dead
         ]
-        bulk.create(DeadEvent, refused, "text")
+        bulk.insert(DeadEvent, ("partition_id", "arrival", "verb", "path", "text", "error", "died_at"), refused)
         dead_arrivals = {event.arrival for event, _ in dead}
         if len(fresh) < len(events):
             # What that drain set aside stays pending too: reads have it from nowhere else.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 CREATE = "create"
 UPDATE = "update"
@@ -13,8 +13,7 @@ class PoisonEvent(ValueError):
     """An event that can never be stored as it stands: its parent or its row does not exist, or its path is no path."""
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
+class Event(NamedTuple):
     """One acknowledged write. `text` is the whole new name, title or body."""
 
     arrival: int
@@ -23,8 +22,7 @@ class Event:
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
+class Change(NamedTuple):
     """What a batch makes of one entity: `created` is the arrival of its create, None when it was stored before."""
 
     path: str

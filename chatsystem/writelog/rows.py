@@ -43,6 +43,7 @@ def store_children(
     `parent_ids` holds the stored parents: path → primary key. Raises `PoisonEvent` for a change whose parent, or whose
     row to update, is not there, and IntegrityError for a number that is stored already.
     """
+    moment = bulk.moments()
     inserted: Counter[int] = Counter()
     fresh = []
     changed: dict[int, list[Change]] = defaultdict(list)
@@ -54,15 +55,10 @@ def store_children(
             changed[parent_id].append(change)
             continue
         inserted[parent_id] += 1
-        fresh.append(
-            model(
-                number=change.number,
-                created_at=to_datetime(change.created),
-                last_request_time=to_datetime(change.arrival),
-                **{f"{foreign_key}_id": parent_id, text_field: change.text},
-            )
-        )
-    bulk.create(model, fresh, text_field)
+        created = moment(change.created)
+        arrived = created if change.arrival == change.created else moment(change.arrival)
+        fresh.append((parent_id, change.number, change.text, created, arrived))
+    bulk.insert(model, (f"{foreign_key}_id", "number", text_field, "created_at", "last_request_time"), fresh)
     count.move(inserted)
 
     pairs: list[tuple[Model | None, Change]] = []

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 from django.db import OperationalError, connection, connections
 
-from applications.models import Application
 from chats.models import Chat
+from chatsystem.writelog import bulk, log
 from chatsystem.writelog import drain as drain_module
-from chatsystem.writelog import log
 from chatsystem.writelog.arrival import to_micros
+from chatsystem.writelog.bulk import insert
 from chatsystem.writelog.counts import reconcile_due
 from chatsystem.writelog.drain import drain
 from chatsystem.writelog.errors import CONNECTION_LOST
@@ -290,8 +290,7 @@ def test_an_acknowledged_create_that_cannot_be_stored_stays_readable(
     drain_all()
     ours.message(1, "refused")
     with monkeypatch.context() as patched:
-        patched.setattr(Message.objects, "bulk_create", _refuse)
-        patched.setattr(Message._default_manager, "bulk_create", _refuse)
+        patched.setattr(bulk, "insert", _refuse)
         drain_all()
 
     # then it is a dead event, and its reader still gets it.
@@ -308,7 +307,7 @@ def test_a_dead_event_stays_readable_when_its_drain_dies_before_the_removal(
     ours.message(1, "refused")
     partition = partition_of(ours.token)
     with monkeypatch.context() as patched:
-        patched.setattr(Message._default_manager, "bulk_create", _refuse)
+        patched.setattr(bulk, "insert", _refuse)
         patched.setattr(log, "remove", _die)
         with pytest.raises(SystemExit):
             drain(partition)
@@ -335,15 +334,14 @@ def test_a_connection_that_breaks_as_a_refused_row_is_rolled_back_has_the_batch_
         return execute(sql, *args)
 
     refusals = iter([ValueError("refused")])
-    bulk_create = Message._default_manager.bulk_create
 
-    def refuse_once(rows: Any) -> Any:
+    def refuse_once(*args: Any) -> None:
         for refusal in refusals:
             raise refusal
-        return bulk_create(rows)
+        insert(*args)
 
     # when it is drained, then another try stores it, and it is no dead event.
-    monkeypatch.setattr(Message._default_manager, "bulk_create", refuse_once)
+    monkeypatch.setattr(bulk, "insert", refuse_once)
     with connection.execute_wrapper(break_once):
         drain(partition_of(ours.token))
     assert next(broken, None) is None
@@ -354,7 +352,7 @@ def test_a_connection_that_breaks_as_a_refused_row_is_rolled_back_has_the_batch_
 def test_a_database_that_is_away_makes_no_dead_events(ours: Tenant, monkeypatch: pytest.MonkeyPatch) -> None:
     ours.chat()
     with monkeypatch.context() as patched:
-        patched.setattr(Application._default_manager, "bulk_create", _database_away)
+        patched.setattr(bulk, "insert", _database_away)
         with pytest.raises(OperationalError):
             drain(partition_of(ours.token))
 
@@ -378,8 +376,10 @@ def _die(*args: object, **kwargs: object) -> None:
     raise SystemExit
 
 
-def _refuse(*args: object, **kwargs: object) -> None:
-    raise ValueError("refused by the database")
+def _refuse(model: Any, *args: Any) -> None:
+    if model is Message:
+        raise ValueError("refused by the database")
+    insert(model, *args)
 
 
 def _database_away(*args: object, **kwargs: object) -> None:
