@@ -93,7 +93,7 @@ class Load:
             self.going.wait()
             with turn:
                 token, chat = chance.choice(self.chats)
-                match chance.choices(("message", "batch", "update", "chat"), (60, 10, 25, 5))[0]:
+                match chance.choices(("message", "batch", "update", "chat"), (45, 25, 25, 5))[0]:
                     case "update" if own:
                         client.update(chance.choice(own))
                     case "batch":
