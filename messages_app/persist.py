@@ -19,7 +19,8 @@ def write(changes: Sequence[Change]) -> None:
     store_children(Message, "chat", "body", chat_ids, changes, MESSAGES_COUNT)
     numbers: dict[int, list[int]] = defaultdict(list)
     for change in changes:
-        numbers[chat_ids[change.parent]].append(change.number)
+        parent, _, number = change.path.rpartition("/")
+        numbers[chat_ids[parent]].append(int(number))
     messages_stored.send(sender=Message, numbers=dict(numbers))
 
 

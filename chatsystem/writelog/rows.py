@@ -48,7 +48,8 @@ def store_children(
     fresh = []
     changed: dict[int, list[Change]] = defaultdict(list)
     for change in changes:
-        parent_id = parent_ids.get(change.parent)
+        parent, _, number = change.path.rpartition("/")
+        parent_id = parent_ids.get(parent)
         if parent_id is None:
             raise PoisonEvent("its parent is not stored")
         if change.created is None:
@@ -57,7 +58,7 @@ def store_children(
         inserted[parent_id] += 1
         created = moment(change.created)
         arrived = created if change.arrival == change.created else moment(change.arrival)
-        fresh.append((parent_id, change.number, change.text, created, arrived))
+        fresh.append((parent_id, int(number), change.text, created, arrived))
     bulk.insert(model, (f"{foreign_key}_id", "number", text_field, "created_at", "last_request_time"), fresh)
     count.move(inserted)
 
