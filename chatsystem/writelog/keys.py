@@ -5,7 +5,8 @@ All keys of a partition `p` share the hash tag `{p}`, so that one script reaches
 key                        | type   | written by   | presence means                                | removed by
 ---------------------------|--------|--------------|-----------------------------------------------|-----------------
 `{p}:log`                  | stream | append       | events acknowledged and not yet stored        | remove
-`{p}:clock`                | string | append, pass | arrival of the newest event, in microseconds  | nobody
+`{p}:clock`                | string | append, pass | arrival of the newest event, in microseconds; | nobody
+                           |        | withdraw     | moves with whatever a read could see          |
 `{p}:fence`                | string | pass         | the lineage whose numbers count, and run_id   | accept
                            |        |              | and replid of the Redis that may trust them   |
 `{p}:numbers`              | hash   | append, seed | parent path → last number given to a child,   | withdraw

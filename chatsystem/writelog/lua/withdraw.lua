@@ -21,4 +21,5 @@ if pending and string.match(pending, '^%d+') == arrival then
 end
 if verb == 'create' then redis.call('HDEL', numbers_key, path) end
 -- For those who keep answers: this one is another now.
-if redis.call('EXISTS', clock_key) == 1 then redis.call('INCR', clock_key) end
+local clock = redis.call('GET', clock_key)
+if clock then redis.call('SET', clock_key, string.format('%.0f', tonumber(clock) + 1)) end
