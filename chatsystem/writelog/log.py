@@ -149,7 +149,7 @@ class Backlog:
 def client() -> Any:
     # Any, since redis-py's types do not know that decode_responses makes every answer text.
     # Without retries of its own: a re-sent script would be a second write. append re-sends, under the same request id.
-    return redis.Redis.from_url(
+    pool = redis.ConnectionPool.from_url(
         settings.REDIS_URL,
         decode_responses=True,
         retry=Retry(NoBackoff(), 0),
@@ -157,6 +157,9 @@ def client() -> Any:
         socket_connect_timeout=settings.REDIS_TIMEOUT,
         health_check_interval=30,
     )
+    # Not the client's own pool: of two threads that come first at once each makes a client, and one is thrown away. With
+    # its own pool it would close it, under a request that has a connection from there.
+    return redis.Redis(connection_pool=pool)
 
 
 @cache
