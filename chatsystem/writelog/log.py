@@ -157,8 +157,8 @@ def client() -> Any:
         socket_connect_timeout=settings.REDIS_TIMEOUT,
         health_check_interval=30,
     )
-    # Not the client's own pool: of two threads that come first at once each makes a client, and one is thrown away. With
-    # its own pool it would close it, under a request that has a connection from there.
+    # Not the client's own pool: of two threads that come first at once each makes a client, and one is thrown away. It
+    # would close a pool of its own, under a request that has a connection from there.
     return redis.Redis(connection_pool=pool)
 
 
