@@ -23,6 +23,16 @@ Restore = Callable[[], None]
 
 
 @pytest.fixture
+def theirs(ours: Tenant, theirs: Tenant) -> Tenant:
+    """In another partition: what shares one is halted with it."""
+    while partition_of(theirs.token) == partition_of(ours.token):
+        theirs = Tenant.new(theirs.api, "theirs")
+        theirs.chat("theirs")
+        theirs.message(1, "theirs")
+    return theirs
+
+
+@pytest.fixture
 def dump(ours: Tenant, theirs: Tenant) -> Restore:
     """A dump of the database in which `ours` has a chat with two messages; call it to put it back."""
     ours.chat()
