@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import os
-import sys
 from typing import Any
 
 from celery import Celery
 from celery.app.amqp import AMQP
-from celery.signals import task_prerun, worker_init
-from django.db import close_old_connections
+from celery.signals import worker_init
 from kombu import Connection
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "chatsystem.settings")
@@ -33,17 +31,8 @@ class PromptAMQP(AMQP):
 app = Celery("chatsystem", amqp=PromptAMQP)
 app.config_from_object("django.conf:settings", namespace="CELERY")
 app.autodiscover_tasks()
-# A task takes over its process's connection to the database, as a request does its thread's (CONN_MAX_AGE). Celery
-# would close it after each, and a drain of a few messages takes hardly longer than to connect.
-app.conf.CELERY_DB_REUSE_MAX = sys.maxsize
 
 
 @worker_init.connect
 def stand_back(**kwargs: object) -> None:
     os.nice(NICENESS)
-
-
-@task_prerun.connect
-def look_at_connections(**kwargs: object) -> None:
-    """Closes those that are too old, or broken."""
-    close_old_connections()

@@ -39,16 +39,13 @@ MYSQL_OPTIONS = {
     "write_timeout": 2 * LOCK_WAIT,
 }
 
-#: Seconds for which a thread keeps its connection for the next request or task: before the server could end it.
-KEPT = IDLE // 2
-
 
 def parse(url: str) -> dict[str, Any]:
     """An entry for DATABASES. Options in the URL's query go before ours: `?unix_socket=/run/mysqld/mysqld.sock`.
 
     Raises ImproperlyConfigured when the database's driver is not installed.
     """
-    config: dict[str, Any] = dict(dj_database_url.parse(url, conn_max_age=KEPT, conn_health_checks=True))
+    config: dict[str, Any] = dict(dj_database_url.parse(url))
     if config["ENGINE"] == SQLITE:
         config["OPTIONS"] = SQLITE_OPTIONS | config.get("OPTIONS", {})
     if config["ENGINE"] == MYSQL:
