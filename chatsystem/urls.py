@@ -7,9 +7,10 @@ from chatsystem import health, metrics
 from chatsystem.api.routes import route
 
 urlpatterns = [
-    path("", include("applications.urls")),
-    path("", include("chats.urls")),
+    # The most asked first: each route is tried until one fits.
     path("", include("messages_app.urls")),
+    path("", include("chats.urls")),
+    path("", include("applications.urls")),
     path("", include("search.urls")),
     *route("health/live", health.live, "live"),
     *route("health/ready", health.ready, "ready"),

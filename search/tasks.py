@@ -5,18 +5,28 @@ from __future__ import annotations
 import logging
 
 from celery import shared_task
+from django.core.cache import cache
 from kombu.exceptions import OperationalError
 
+from chatsystem.cache import asked
 from search import outbox
 
 logger = logging.getLogger(__name__)
 
 #: Seconds after which an indexer makes room for other tasks.
 TURN = 5.0
+#: Seconds from a hint until its indexer begins. What is stored meanwhile goes along, at hardly more cost to the cluster.
+GATHERING = 0.3
+
+HINTED = "search:hinted"
+#: Seconds for which a hint is believed to be under way.
+HINTED_SECONDS = 2
 
 
 @shared_task(name="search.index_outbox")
 def index_outbox() -> None:
+    # What is stored from here on may come too late, and hints anew.
+    asked(lambda: cache.delete(HINTED), True)
     if outbox.index(TURN):
         hint()
 
@@ -28,8 +38,10 @@ def sweep_outbox() -> None:
 
 
 def hint() -> None:
-    """Says that the outbox holds something. A hint that cannot be sent is left to the sweep."""
+    """Says that the outbox holds something, once until an indexer begins. A hint that is lost is left to the sweep."""
+    if not asked(lambda: cache.add(HINTED, 1, HINTED_SECONDS), True):
+        return
     try:
-        index_outbox.delay()
+        index_outbox.apply_async(countdown=GATHERING)
     except OperationalError as error:
         logger.warning("the outbox is left to the sweep: %s", error)

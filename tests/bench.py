@@ -59,7 +59,6 @@ def forget_redis() -> None:
     from chatsystem.writelog import log
 
     log.client.cache_clear()
-    log._script.cache_clear()
 
 
 def in_threads(work: Callable[[int], None], clients: Iterable[int]) -> None:

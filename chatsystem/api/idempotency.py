@@ -9,9 +9,11 @@ from chatsystem.writelog.intake import RequestKey
 
 MAX_KEY = 255
 
-#: The header in which a proxy names each request, so that it may send one again whose answer it did not get
+# As WSGI spells them: a request's `headers` are a mapping that is made of all of them, at a twentieth of a POST.
+KEY_HEADER = "HTTP_IDEMPOTENCY_KEY"
+#: In Proxy-Request-Id a proxy names each request, so that it may send one again whose answer it did not get
 #: (deploy/nginx/nginx.conf). Not X-Request-ID: many requests of one trace bear the same.
-PROXY_HEADER = "Proxy-Request-Id"
+PROXY_HEADER = "HTTP_PROXY_REQUEST_ID"
 
 
 def request_key(request: Request) -> RequestKey | None:
@@ -19,7 +21,7 @@ def request_key(request: Request) -> RequestKey | None:
 
     Raises a 400 that names the header when the client's is no key.
     """
-    key = request.headers.get("Idempotency-Key")
+    key = request.META.get(KEY_HEADER)
     if key is None:
         return proxy_key(request)
     if not _is_key(key):
@@ -29,7 +31,7 @@ def request_key(request: Request) -> RequestKey | None:
 
 def proxy_key(request: Request) -> RequestKey | None:
     """The proxy's name for the request; None without one."""
-    key = request.headers.get(PROXY_HEADER, "")
+    key = request.META.get(PROXY_HEADER, "")
     return RequestKey.of_proxy(key) if _is_key(key) else None
 
 

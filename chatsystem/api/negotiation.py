@@ -29,7 +29,7 @@ class Negotiation(DefaultContentNegotiation):
         self, request: Request, renderers: Iterable[BaseRenderer], format_suffix: str | None = None
     ) -> tuple[BaseRenderer, str]:
         renderers = list(renderers)
-        if request.headers.get("Accept", "*/*") == "*/*":
+        if request.META.get("HTTP_ACCEPT", "*/*") == "*/*":
             # What nearly every client says: nothing to weigh.
             return renderers[0], renderers[0].media_type
         try:

@@ -32,6 +32,10 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return members
 
 
+#: One for all requests: json.loads would make it anew for each.
+_decoder = json.JSONDecoder(parse_constant=_refuse_constant, object_pairs_hook=_unique)
+
+
 class StrictJSONParser(BaseParser):
     media_type = "application/json"
 
@@ -48,7 +52,7 @@ class StrictJSONParser(BaseParser):
         if "HTTP_TRANSFER_ENCODING" not in request.META and len(content) < int(request.META["CONTENT_LENGTH"]):
             raise ParseError(BROKEN_OFF)
         try:
-            return json.loads(content.decode("utf-8"), parse_constant=_refuse_constant, object_pairs_hook=_unique)
+            return _decoder.decode(content.decode("utf-8"))
         except RecursionError:
             # Not a ValueError: nesting past the interpreter's depth would otherwise be a 500.
             raise ParseError("The JSON is nested too deeply.") from None

@@ -17,10 +17,14 @@ import pytest
 import redis
 from django.db import DEFAULT_DB_ALIAS, OperationalError, connection, connections
 from redis.client import Pipeline
+from redis.connection import AbstractConnection
 
 from chatsystem.writelog.errors import CONNECTION_LOST
 
 T = TypeVar("T")
+
+#: Commands by which the driver greets a new connection, and keeps it.
+OF_THE_DRIVER = ("AUTH", "CLIENT", "HELLO", "PING", "SELECT")
 
 
 class Crash(BaseException):
@@ -100,12 +104,21 @@ class Boundaries:
 
     def install(self, patch: pytest.MonkeyPatch) -> None:
         """Puts itself between the product and its drivers, for this thread's database connection."""
-        execute_command, execute_pipeline, commit = redis.Redis.execute_command, Pipeline.execute, connection._commit
+        send, receive = AbstractConnection.send_command, AbstractConnection.read_response
+        execute_pipeline, commit = Pipeline.execute, connection._commit
 
-        def command(client: redis.Redis, *args: Any, **options: Any) -> Any:
-            # A script goes by its hash: what it is called with tells it apart.
-            name = f"{args[0]} {args[2]} keys" if args[0] == "EVALSHA" else str(args[0])
-            return self.around("redis", name, lambda: execute_command(client, *args, **options))
+        def command(client: AbstractConnection, *args: Any, **options: Any) -> None:
+            if args[0] not in OF_THE_DRIVER:
+                # A script goes by its hash: what it is called with tells it apart.
+                client.asked = f"{args[0]} {args[2]} keys" if args[0] == "EVALSHA" else str(args[0])  # type: ignore[attr-defined]
+                self._pass(Boundary("redis", "before", client.asked))  # type: ignore[attr-defined]
+            send(client, *args, **options)
+
+        def answer(client: AbstractConnection, *args: Any, **options: Any) -> Any:
+            received = receive(client, *args, **options)
+            if asked := vars(client).pop("asked", None):
+                self._pass(Boundary("redis", "after", asked))
+            return received
 
         def pipeline(commands: Pipeline, *args: Any, **options: Any) -> Any:
             return self.around("redis", "pipeline", lambda: execute_pipeline(commands, *args, **options))
@@ -113,7 +126,8 @@ class Boundaries:
         def statement(execute: Callable[..., Any], sql: str, *args: Any) -> Any:
             return self.around("database", _words(sql), lambda: execute(sql, *args))
 
-        patch.setattr(redis.Redis, "execute_command", command)
+        patch.setattr(AbstractConnection, "send_command", command)
+        patch.setattr(AbstractConnection, "read_response", answer)
         patch.setattr(Pipeline, "execute", pipeline)
         patch.setattr(connections[DEFAULT_DB_ALIAS], "_commit", lambda: self.around("database", "COMMIT", commit))
         patch.setattr(connections[DEFAULT_DB_ALIAS], "execute_wrappers", [*connection.execute_wrappers, statement])

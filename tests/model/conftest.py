@@ -59,7 +59,7 @@ def world(standby: Standby, transactional_db: None, settings: Settings) -> Itera
         world.boundaries.install(patched)
         patched.setattr(secrets, "token_hex", world.token_hex)
         patched.setattr(tasks.drain_partition, "delay", lambda partition, hinted_at=0.0: world.hints.add(partition))
-        patched.setattr(index_outbox, "delay", lambda: None)
+        patched.setattr(index_outbox, "apply_async", lambda **when: None)
         logging.disable()
         yield world
         logging.disable(logging.NOTSET)

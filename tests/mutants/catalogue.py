@@ -169,9 +169,9 @@ MUTANTS = [
         "append is sent again under another request id",
         edit(
             "log.py",
-            "                status, *rest = _append(call_keys, arguments)\n",
+            "                status, *rest = _append(connection, call_keys, arguments)\n",
             '                call_keys[-1] = keys.receipt(request_id.scope, f"{request_id.id} {time.monotonic_ns()}")\n'
-            "                status, *rest = _append(call_keys, arguments)\n",
+            "                status, *rest = _append(connection, call_keys, arguments)\n",
         ),
         (APPEND, IDEMPOTENCY),
     ),

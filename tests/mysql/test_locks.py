@@ -108,7 +108,6 @@ def _stuck_drain(ours: Tenant) -> Any:
 
 def _drain_slowly(partition: int, storing: Any) -> None:
     log.client.cache_clear()
-    log._script.cache_clear()
     store = drain_module.store
     tries = []
 

@@ -28,7 +28,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 @pytest.fixture(autouse=True)
 def no_hints(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("search.tasks.index_outbox.delay", lambda: None)
+    monkeypatch.setattr("search.tasks.index_outbox.apply_async", lambda **when: None)
 
 
 @pytest.fixture

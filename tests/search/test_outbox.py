@@ -31,7 +31,7 @@ pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("
 def hints(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The hints that were sent."""
     sent: list[str] = []
-    monkeypatch.setattr(tasks.index_outbox, "delay", lambda: sent.append("hint"))
+    monkeypatch.setattr(tasks.index_outbox, "apply_async", lambda **when: sent.append("hint"))
     return sent
 
 
@@ -83,11 +83,23 @@ def test_the_hint_is_sent_after_the_commit(stored: Stored, hints: list[str]) -> 
     assert hints == ["hint"]
 
 
+def test_many_commits_ask_for_one_indexer_until_it_begins(stored: Stored, hints: list[str]) -> None:
+    # Given that several drains commit one after the other, then one hint is sent for all of them,
+    for _ in range(3):
+        tell(stored.message("hello"))
+    assert hints == ["hint"]
+    # and once the indexer begins, the next commit hints again.
+    tasks.index_outbox()
+    assert not OutboxEntry.objects.exists()
+    tell(stored.message("hello"))
+    assert hints == ["hint", "hint"]
+
+
 def test_a_hint_that_cannot_be_sent_harms_nothing(stored: Stored, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse() -> None:
+    def refuse(**when: object) -> None:
         raise OperationalError("no broker")
 
-    monkeypatch.setattr(tasks.index_outbox, "delay", refuse)
+    monkeypatch.setattr(tasks.index_outbox, "apply_async", refuse)
     tell(stored.message("hello"))
     tasks.sweep_outbox()
     assert not OutboxEntry.objects.exists()

@@ -367,7 +367,6 @@ def _drain_and_hang(partition: int, holding: Any, hold: Any) -> None:
         os._exit(1)
 
     log.client.cache_clear()
-    log._script.cache_clear()
     drain_module.store = hang
     drain(partition)
 
