@@ -199,7 +199,7 @@ def _connection() -> Iterator[Any]:
 
 
 def _evaluate(connection: Any, verb: str, keys: Sequence[str], arguments: Sequence[Any]) -> Any:
-    """A script's answer. Past the client, whose part in a call took as long as Redis did, and is an eighth of a POST."""
+    """A script's answer. Past the client, whose part in a call was an eighth of what a POST computes."""
     text, digest = _script(verb)
     command = ("EVALSHA", digest, len(keys), *keys, *arguments)
     connection.send_command(*command)
@@ -270,8 +270,8 @@ def _append(connection: Any, keys: list[str], arguments: list[Any]) -> list[str]
     """Raises `redis.TimeoutError` when too few replicas have the write: then it is asked for again."""
     answer = _evaluate(connection, "append", keys, arguments)
     if settings.REDIS_REPLICAS and answer[0] in ("ok", "again"):
-        # On the same connection, since WAIT is documented to wait for what its own connection has written. For a receipt
-        # that was there before, that is the EXPIRE: where it has arrived, so has the receipt.
+        # On the same connection, since WAIT is documented to wait for what its own connection has written. For a
+        # receipt that was there before, that is the EXPIRE: where it has arrived, so has the receipt.
         expire = ("EXPIRE", keys[-1], arguments[6])
         wait = ("WAIT", settings.REDIS_REPLICAS, int(settings.REDIS_TIMEOUT * 1000) // 2)
         connection.send_packed_command(connection.pack_commands([expire, wait]))
