@@ -16,6 +16,7 @@ from http import HTTPStatus
 from typing import Any
 
 from gunicorn import util
+from gunicorn.http import wsgi
 from gunicorn.http.errors import (
     ExpectationFailed,
     InvalidResponseHeader,
@@ -63,6 +64,43 @@ PARTY = re.compile(rb"\S+ /(applications/[0-9a-f]{32}|[a-z]*)")
 PARTY_BYTES = 64
 
 
+class Parts:
+    """Takes what gunicorn would send."""
+
+    def __init__(self) -> None:
+        self.sent = bytearray()
+
+    def sendall(self, data: bytes) -> None:
+        self.sent += data
+
+
+class WholeResponse(wsgi.Response):
+    """Sends an answer's head together with its body.
+
+    Of a process that is killed between the two a proxy has passed on the head, and can send the request to no other.
+    """
+
+    def __init__(self, req: Any, sock: socket.socket, cfg: Any) -> None:
+        super().__init__(req, Parts(), cfg)
+        self.client = sock
+
+    def write(self, arg: bytes) -> None:
+        super().write(arg)
+        self.flush()
+
+    def close(self) -> None:
+        super().close()
+        self.flush()
+
+    def flush(self) -> None:
+        if self.sock.sent:
+            self.client.sendall(self.sock.sent)
+            self.sock.sent.clear()
+
+    def can_sendfile(self) -> bool:
+        return False
+
+
 class ApiWorker(ThreadWorker):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -75,6 +113,8 @@ class ApiWorker(ThreadWorker):
 
     def init_process(self) -> None:
         sys.setswitchinterval(SWITCH_INTERVAL)
+        # gunicorn has no setting for it.
+        wsgi.Response = WholeResponse
         super().init_process()
 
     def load_wsgi(self) -> None:

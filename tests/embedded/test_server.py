@@ -93,3 +93,11 @@ def test_a_client_that_sends_20_mb_gets_to_read_that_it_is_too_much(port: int) -
     response, body = answer(port, b"POST / HTTP/1.1\r\n" + HEAD + b"Content-Length: 20000000\r\n\r\n", *[megabyte] * 20)
 
     assert (response.status, body) == (413, b"too much")
+
+
+def test_an_answer_comes_in_one_piece(port: int) -> None:
+    """Of a process that is killed after the head alone, no proxy can take the answer from another."""
+    with socket.create_connection(("127.0.0.1", port), timeout=20) as client:
+        for _ in range(200):
+            client.sendall(b"GET / HTTP/1.1\r\n" + HEAD + b"\r\n")
+            assert client.recv(65_536).endswith(b"\r\n\r\nok")
