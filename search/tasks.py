@@ -5,11 +5,13 @@ from __future__ import annotations
 import logging
 
 from celery import shared_task
+from celery.signals import worker_init
 from django.core.cache import cache
 from kombu.exceptions import OperationalError
 
 from chatsystem.cache import asked
 from search import outbox
+from search.backends import get_backend
 
 logger = logging.getLogger(__name__)
 
@@ -21,6 +23,12 @@ GATHERING = 0.3
 HINTED = "search:hinted"
 #: Seconds for which a hint is believed to be under way.
 HINTED_SECONDS = 2
+
+
+@worker_init.connect
+def load_backend(**kwargs: object) -> None:
+    """Its driver takes a third of a second to import: once here, and not in each process that the worker forks."""
+    get_backend()
 
 
 @shared_task(name="search.index_outbox")
