@@ -55,7 +55,8 @@ lint: $(VENV)/.dev ## Style, types, the import contract, migrations, deployment 
 	$(BIN)/mypy .
 	$(BIN)/lint-imports
 	$(BIN)/python manage.py makemigrations --check --dry-run
-	SECRET_KEY=$$($(BIN)/python -c 'import secrets; print(secrets.token_urlsafe(64))') HTTPS_ONLY=1 ADMIN_API_KEY=checked \
+	SECRET_KEY=$$($(BIN)/python -c 'import secrets; print(secrets.token_urlsafe(64))') HTTPS_ONLY=1 \
+		ADMIN_API_KEY=$$($(BIN)/python -c 'import secrets; print(secrets.token_urlsafe(32))') \
 		$(BIN)/python manage.py check --deploy --fail-level WARNING
 
 format: $(VENV)/.dev ## Format and sort imports

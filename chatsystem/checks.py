@@ -5,9 +5,12 @@ from __future__ import annotations
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, Tags, Warning, register
 
+from chatsystem.api.access import admin_keys
 from chatsystem.database import MYSQL, SQLITE
 
 MIN_SECRET_KEY = 50
+#: Characters: 128 random bits in hexadecimal, as a token has.
+MIN_ADMIN_KEY = 32
 
 
 @register(Tags.security, deploy=True)
@@ -19,6 +22,21 @@ def admin_key_is_set(**kwargs: object) -> list[CheckMessage]:
             "ADMIN_API_KEY is empty: anyone may create and list applications, and search the messages of all of them.",
             hint="Set it: ADMIN_API_KEY=$(python -c 'import secrets; print(secrets.token_urlsafe(32))')",
             id="chatsystem.W001",
+        )
+    ]
+
+
+@register(Tags.security, deploy=True)
+def admin_keys_are_long(**kwargs: object) -> list[CheckMessage]:
+    given = settings.ADMIN_API_KEY.split(",") if settings.ADMIN_API_KEY else []
+    if all(len(key.strip()) >= MIN_ADMIN_KEY for key in given):
+        return []
+    return [
+        Error(
+            f"A key of ADMIN_API_KEY has {min(len(key.strip()) for key in given)} characters: it could be guessed.",
+            hint=f"Set one of {MIN_ADMIN_KEY} or more, with a comma and the former one behind it for as long as clients "
+            "use that: ADMIN_API_KEY=$(python -c 'import secrets; print(secrets.token_urlsafe(32))')",
+            id="chatsystem.E006",
         )
     ]
 
