@@ -32,7 +32,7 @@ class TypeForException(logging.Filter):
         if record.exc_info and record.exc_info[1] and isinstance(record.args, dict):
             told = without_values(record.exc_info[1])
             # In place: the record has it a second time, as `data`.
-            record.args |= {"exc": type(record.exc_info[1]).__name__, "traceback": told}  # type: ignore[operator]
+            record.args |= {"exc": type(record.exc_info[1]).__name__, "traceback": told}
             record.exc_text = told
             record.exc_info = None
         return True

@@ -36,6 +36,10 @@ CSRF_TRUSTED_ORIGINS: list[str] = env.list("CSRF_TRUSTED_ORIGINS", [])
 #: Keys to the routes that cross applications (`Authorization: Bearer …`), with commas between; empty leaves them open.
 ADMIN_API_KEY = env.str("ADMIN_API_KEY", "")
 
+#: Requests a second that each application may make, and how many of them at once; 0 limits nothing.
+RATE_LIMIT = env.float("RATE_LIMIT", 0.0, validate=validate.Range(min=0, max=1_000_000))
+RATE_LIMIT_BURST = env.int("RATE_LIMIT_BURST", 100, validate=validate.Range(min=1))
+
 #: Served through a proxy that ends TLS and sets X-Forwarded-Proto.
 HTTPS_ONLY = env.bool("HTTPS_ONLY", False)
 SECURE_SSL_REDIRECT = HTTPS_ONLY
@@ -76,6 +80,7 @@ MIDDLEWARE = [
     "chatsystem.api.middleware.ConditionalGet",
     "chatsystem.backoffice.middleware.Sessions",
     "django.middleware.common.CommonMiddleware",
+    "chatsystem.api.ratelimit.RateLimit",
     "django.middleware.csrf.CsrfViewMiddleware",
     "chatsystem.backoffice.middleware.Authentication",
     "chatsystem.backoffice.middleware.Messages",

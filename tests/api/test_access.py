@@ -90,7 +90,9 @@ def test_without_a_configured_key_everybody_may(ours: Tenant) -> None:
 
 
 @pytest.mark.parametrize("configured", ["new,old", "old,new", " new , old ", "new,old,"])
-def test_while_a_key_is_replaced_the_new_and_the_old_one_are_taken(ours: Tenant, settings: Any, configured: str) -> None:
+def test_while_a_key_is_replaced_the_new_and_the_old_one_are_taken(
+    ours: Tenant, settings: Any, configured: str
+) -> None:
     settings.ADMIN_API_KEY = configured
 
     for key in ("new", "old"):

@@ -152,7 +152,7 @@ def test_no_log_holds_what_is_secret(product: Product) -> None:
     product.signal("bin/redis-server ", signal.SIGKILL)
     session.ask("POST", f"{app}/chats/1/messages", {"body": SECRET})
 
-    code, output = product.stop()
+    _, output = product.stop()
     logs = logs_of(product) | {"make run": output}
     assert session.found_in(logs) == set()
     # They do tell what went wrong, and where.
