@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 from django.http import HttpResponse
+from django.test import Client as DjangoClient
 
 from chatsystem.api.middleware import POLICY_OF_DATA, POLICY_OF_PAGES
-from tests.admin.conftest import Browser, browser  # noqa: F401  (a fixture)
+from tests.admin.conftest import HIDDEN, Browser, browser  # noqa: F401  (a fixture)
 from tests.api.bench import UNKNOWN_TOKEN, local
 from tests.api.wire import Client, Server, request
 from tests.bench import RealRedis, Tenant, drain_all
@@ -131,3 +132,19 @@ def test_where_https_is_required_browsers_are_told_to_stay_with_it(https: Server
 def test_where_it_is_not_they_are_not(answers: dict[str, HttpResponse]) -> None:
     assert all("Strict-Transport-Security" not in answer.headers for answer in answers.values())
     assert local(answers["201"].headers["Location"])
+
+
+def test_a_form_of_another_site_changes_nothing_in_the_admin(browser: Browser) -> None:  # noqa: F811
+    # Given somebody who has logged in,
+    visitor = DjangoClient(enforce_csrf_checks=True, raise_request_exception=False)
+    [(_, token)] = HIDDEN.findall(visitor.get("/admin/login/").content.decode())[:1]
+    who = {"username": "admin", "password": "not needed", "csrfmiddlewaretoken": token}
+    cookie = visitor.post("/admin/login/", who).cookies["sessionid"]
+    assert (cookie["httponly"], cookie["samesite"]) == (True, "Lax")
+
+    # when another site has the browser send a form with that cookie,
+    refused = visitor.post("/admin/logout/", {}, headers={"Origin": "https://elsewhere.example"})
+
+    # then it is refused, and nothing has happened.
+    assert refused.status_code == 403
+    assert visitor.get("/admin/").status_code == 200
