@@ -110,9 +110,11 @@ class Session:
 def product(tmp_path: Path) -> Iterator[Product]:
     product = Product(tmp_path / "data", settings={"ADMIN_API_KEY": ADMIN_KEY})
     product.start()
-    product.wait_until_ready()
-    yield product
-    product.kill_everything()
+    try:
+        eventually(product.ready, within=120)
+        yield product
+    finally:
+        product.kill_everything()
 
 
 def logs_of(product: Product) -> dict[str, str]:

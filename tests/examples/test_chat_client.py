@@ -29,9 +29,11 @@ WEB, REDIS = " gunicorn ", "bin/redis-server "
 def product(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Product]:
     running = Product(tmp_path_factory.mktemp("product") / "data", settings={"ADMIN_API_KEY": ADMIN_KEY})
     running.start()
-    running.wait_until_ready()
-    yield running
-    running.kill_everything()
+    try:
+        eventually(running.ready, within=120)
+        yield running
+    finally:
+        running.kill_everything()
 
 
 @pytest.fixture
@@ -226,7 +228,7 @@ def test_it_waits_for_as_long_as_a_rate_limit_says(tmp_path: Path) -> None:
     product = Product(tmp_path / "data", settings={"RATE_LIMIT": "2", "RATE_LIMIT_BURST": "2"})
     product.start()
     try:
-        product.wait_until_ready()
+        eventually(product.ready, within=120)
         client = ChatClient(product.url)
         token = client.create_application("limited").token
         began = time.monotonic()
