@@ -8,7 +8,7 @@ PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check --no-input
 INSTALL := $(PIP) install --require-hashes --only-binary :all: --requirement
 
 .DEFAULT_GOAL := help
-.PHONY: help run admin test test-mysql chaos model mutants bench lint format lock clean
+.PHONY: help run admin test test-mysql chaos model mutants bench audit lint format lock clean
 
 help: ## Show this list
 	@awk 'BEGIN { FS = ":.*## " } /^##@/ { printf "\n%s\n", substr($$0, 5) } \
@@ -55,8 +55,12 @@ lint: $(VENV)/.dev ## Style, types, the import contract, migrations, deployment 
 	$(BIN)/mypy .
 	$(BIN)/lint-imports
 	$(BIN)/python manage.py makemigrations --check --dry-run
-	SECRET_KEY=$$($(BIN)/python -c 'import secrets; print(secrets.token_urlsafe(64))') HTTPS_ONLY=1 ADMIN_API_KEY=checked \
+	SECRET_KEY=$$($(BIN)/python -c 'import secrets; print(secrets.token_urlsafe(64))') HTTPS_ONLY=1 \
+		ADMIN_API_KEY=$$($(BIN)/python -c 'import secrets; print(secrets.token_urlsafe(32))') \
 		$(BIN)/python manage.py check --deploy --fail-level WARNING
+
+audit: $(VENV)/.dev ## Look for known vulnerabilities in what is installed, where the advisories can be reached
+	@$(BIN)/python requirements/audit.py
 
 format: $(VENV)/.dev ## Format and sort imports
 	$(BIN)/ruff check --fix .

@@ -8,6 +8,8 @@ from django.core.checks import CheckMessage, Error, Tags, Warning, register
 from chatsystem.database import MYSQL, SQLITE
 
 MIN_SECRET_KEY = 50
+#: Characters: 128 random bits in hexadecimal, as a token has.
+MIN_ADMIN_KEY = 32
 
 
 @register(Tags.security, deploy=True)
@@ -19,6 +21,21 @@ def admin_key_is_set(**kwargs: object) -> list[CheckMessage]:
             "ADMIN_API_KEY is empty: anyone may create and list applications, and search the messages of all of them.",
             hint="Set it: ADMIN_API_KEY=$(python -c 'import secrets; print(secrets.token_urlsafe(32))')",
             id="chatsystem.W001",
+        )
+    ]
+
+
+@register(Tags.security, deploy=True)
+def admin_keys_are_long(**kwargs: object) -> list[CheckMessage]:
+    shortest = min(len(key.strip()) for key in settings.ADMIN_API_KEY.split(","))
+    if not settings.ADMIN_API_KEY or shortest >= MIN_ADMIN_KEY:
+        return []
+    return [
+        Error(
+            f"A key of ADMIN_API_KEY has {shortest} characters: it could be guessed.",
+            hint=f"Set one of {MIN_ADMIN_KEY} or more; behind it, after a comma, may be one that is to be replaced: "
+            "ADMIN_API_KEY=$(python -c 'import secrets; print(secrets.token_urlsafe(32))')",
+            id="chatsystem.E006",
         )
     ]
 

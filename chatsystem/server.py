@@ -27,6 +27,7 @@ from gunicorn.http.errors import (
 )
 from gunicorn.workers.gthread import _DEFER, TConn, ThreadWorker
 
+from chatsystem.redaction import without_values
 from chatsystem.turns import Turns
 
 #: What gunicorn makes of a connection on which nothing has arrived: back to the poller, without a thread.
@@ -164,7 +165,7 @@ class ApiWorker(ThreadWorker):
         if status < HTTPStatus.INTERNAL_SERVER_ERROR:
             self.log.info("Refused a request: %s", code)
         else:
-            self.log.error("Error handling a request", exc_info=exc)
+            self.log.error("Error handling a request:\n%s", without_values(exc))
         try:
             util.write_nonblock(client, error_response(status, kind, code, detail))
         except OSError:
@@ -211,6 +212,7 @@ def error_response(status: HTTPStatus, kind: str, code: str, detail: str, *heade
         f"HTTP/1.1 {status.value} {status.phrase}\r\n"
         "Connection: close\r\n"
         "Content-Type: application/json\r\n"
+        "X-Content-Type-Options: nosniff\r\n"
         f"Content-Length: {len(body)}\r\n" + "".join(f"{header}\r\n" for header in headers) + "\r\n"
     )
     return head.encode() + body

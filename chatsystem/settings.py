@@ -33,8 +33,12 @@ SECRET_KEY = env.str("SECRET_KEY", "") or kept_secret_key()
 ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", ["localhost", "127.0.0.1", "[::1]"])
 CSRF_TRUSTED_ORIGINS: list[str] = env.list("CSRF_TRUSTED_ORIGINS", [])
 
-#: Key to the routes that cross applications (`Authorization: Bearer …`); empty leaves them open.
+#: Keys to the routes that cross applications (`Authorization: Bearer …`), with commas between; empty leaves them open.
 ADMIN_API_KEY = env.str("ADMIN_API_KEY", "")
+
+#: Requests a second that each application may make, and how many of them at once; 0 limits nothing.
+RATE_LIMIT = env.float("RATE_LIMIT", 0.0, validate=validate.Range(min=0, max=1_000_000))
+RATE_LIMIT_BURST = env.int("RATE_LIMIT_BURST", 100, validate=validate.Range(min=1))
 
 #: Served through a proxy that ends TLS and sets X-Forwarded-Proto.
 HTTPS_ONLY = env.bool("HTTPS_ONLY", False)
@@ -69,14 +73,17 @@ INSTALLED_APPS = [
 
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
+    # Before whatever may answer by itself: a 304, a refused host.
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "chatsystem.api.middleware.content_security_policy",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "chatsystem.api.middleware.ConditionalGet",
     "chatsystem.backoffice.middleware.Sessions",
     "django.middleware.common.CommonMiddleware",
+    "chatsystem.api.ratelimit.RateLimit",
     "django.middleware.csrf.CsrfViewMiddleware",
     "chatsystem.backoffice.middleware.Authentication",
     "chatsystem.backoffice.middleware.Messages",
-    "django.middleware.clickjacking.XFrameOptionsMiddleware",
 ]
 
 ROOT_URLCONF = "chatsystem.urls"
@@ -228,15 +235,17 @@ LOGGING = {
         "not_503": {
             "()": "django.utils.log.CallbackFilter",
             "callback": lambda record: getattr(record, "status_code", None) != 503,
-        }
+        },
+        "route_for_path": {"()": "chatsystem.redaction.RouteForPath"},
+        "type_for_exception": {"()": "chatsystem.redaction.TypeForException"},
     },
     "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
     "root": {"handlers": ["console"], "level": env.str("LOG_LEVEL", "INFO")},
     "loggers": {
         # Django would name each 404's and 503's path, and paths hold tokens.
-        "django.request": {"level": "ERROR", "filters": ["not_503"]},
+        "django.request": {"level": "ERROR", "filters": ["not_503", "route_for_path"]},
         # Two lines for each hint would bury the others.
-        "celery.app.trace": {"level": "WARNING"},
+        "celery.app.trace": {"level": "WARNING", "filters": ["type_for_exception"]},
         "celery.worker.strategy": {"level": "WARNING"},
         # A line for each request to the cluster.
         "elastic_transport": {"level": "WARNING"},

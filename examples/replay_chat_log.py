@@ -2,72 +2,31 @@
 """Replays a chat log through the API, reads everything back and compares.
 
 The log is JSON lines (`.gz` or plain), one message a line: {"chat": "…", "body": "…"}. Each distinct `chat` becomes a
-chat; its messages are posted in order. Every POST bears an Idempotency-Key and is repeated until it is answered, so the
-server may be killed and restarted in the middle.
+chat; its messages are posted in order. The client (chat_client.py, beside this file) repeats each request until it is
+answered, so the server may be killed and restarted in the middle.
 """
 
 from __future__ import annotations
 
 import argparse
 import gzip
-import http.client
 import json
 import os
 import random
 import re
 import sys
-import threading
 import time
-import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any
-from urllib.parse import quote, urlsplit
 
+from chat_client import ChatClient, ChatError
 from tqdm import tqdm
 
 #: Seconds for which a request is repeated before the replay gives up.
 PATIENCE = 120
 #: Words that are looked for in the end.
 SEARCHES = 25
-
-
-class Client:
-    """One keep-alive connection. A request is repeated, under the same key, until the server answers it."""
-
-    def __init__(self, base: str) -> None:
-        self.base = urlsplit(base)
-        self.connection: http.client.HTTPConnection | None = None
-
-    def call(self, method: str, path: str, data: Any = None, headers: dict[str, str] | None = None) -> Any:
-        headers = {"Content-Type": "application/json", **(headers or {})}
-        if method == "POST":
-            headers["Idempotency-Key"] = str(uuid.uuid4())
-        body = None if data is None else json.dumps(data).encode()
-        deadline = time.monotonic() + PATIENCE
-        while True:
-            status, answer = self._try(method, path, body, headers)
-            if 200 <= status < 300:
-                return json.loads(answer)
-            if 400 <= status < 500 or time.monotonic() > deadline:
-                raise SystemExit(f"{method} {path.partition('?')[0]}: {status} {answer.decode(errors='replace')}")
-            time.sleep(0.2)
-
-    def _try(self, method: str, path: str, body: bytes | None, headers: dict[str, str]) -> tuple[int, bytes]:
-        try:
-            if self.connection is None:
-                secure = self.base.scheme == "https"
-                kind = http.client.HTTPSConnection if secure else http.client.HTTPConnection
-                self.connection = kind(self.base.hostname or "localhost", self.base.port, timeout=30)
-            self.connection.request(method, self.base.path.rstrip("/") + path, body, headers)
-            response = self.connection.getresponse()
-            return response.status, response.read()
-        except (OSError, http.client.HTTPException) as error:
-            if self.connection is not None:
-                self.connection.close()
-            self.connection = None
-            return 503, str(error).encode()
 
 
 @dataclass
@@ -89,62 +48,52 @@ def read_log(path: str, messages: int | None) -> list[Chat]:
 
 class Replay:
     def __init__(self, base: str, clients: int, batch: int) -> None:
-        self.base, self.clients, self.batch = base, clients, batch
-        key = os.environ.get("ADMIN_API_KEY")
-        access = {"Authorization": f"Bearer {key}"} if key else {}
-        created = Client(base).call("POST", "/applications", {"name": "replayed chat log"}, access)
-        self.path = f"/applications/{created['token']}"
-        self.token = created["token"]
+        self.clients, self.batch = clients, batch
+        self.client = ChatClient(base, admin_key=os.environ.get("ADMIN_API_KEY"), patience=PATIENCE)
+        self.token = self.client.create_application("replayed chat log").token
 
     def post(self, chats: list[Chat]) -> None:
         """Opens the chats in order, then posts their messages, each chat's in order, the chats side by side."""
-        client = Client(self.base)
         for chat in chats:
-            chat.number = client.call("POST", f"{self.path}/chats", {"title": chat.title})["number"]
+            chat.number = self.client.create_chat(self.token, chat.title).number
         # Longest first, so that no client is left alone with a long one at the end.
         longest_first = sorted(chats, key=lambda chat: len(chat.bodies), reverse=True)
         total = sum(len(chat.bodies) for chat in chats)
         with tqdm(total=total, desc="post", unit=" messages", smoothing=0.05) as bar:
 
-            def post(client: Client, chat: Chat) -> None:
-                for posted in self._post_chat(client, chat):
+            def post(chat: Chat) -> None:
+                for posted in self._post_chat(chat):
                     bar.update(posted)
 
             self._side_by_side(longest_first, post)
 
-    def _post_chat(self, client: Client, chat: Chat) -> Iterator[int]:
-        path = f"{self.path}/chats/{chat.number}/messages"
+    def _post_chat(self, chat: Chat) -> Iterator[int]:
         for start in range(0, len(chat.bodies), self.batch):
             bodies = chat.bodies[start : start + self.batch]
             if self.batch == 1:
-                answers = [client.call("POST", path, {"body": bodies[0]})]
+                created = [self.client.create_message(self.token, chat.number, bodies[0])]
             else:
-                answers = client.call("POST", path, [{"body": body} for body in bodies])
-            numbers = [answer["number"] for answer in answers]
+                created = self.client.create_messages(self.token, chat.number, bodies)
+            numbers = [message.number for message in created]
             if numbers != list(range(start + 1, start + 1 + len(bodies))):
                 raise SystemExit(f"chat {chat.number}: message {start + 1} was given the number {numbers[0]}")
             yield len(bodies)
 
     def wait_until_stored(self, chats: list[Chat]) -> None:
         """`messages_count` follows the rows themselves, not the acknowledgements."""
-        client = Client(self.base)
         expected = {chat.number: len(chat.bodies) for chat in chats}
-        while dict(self._counts(client)) != expected:
+        while {chat.number: chat.messages_count for chat in self.client.chats(self.token)} != expected:
             time.sleep(0.05)
-
-    def _counts(self, client: Client) -> Iterator[tuple[int, int]]:
-        for chat in self._pages(client, f"{self.path}/chats"):
-            yield chat["number"], chat["messages_count"]
 
     def read_back(self, chats: list[Chat]) -> int:
         """Reads every message of every chat; returns how many differ from the log."""
         differences: list[int] = []
         with tqdm(total=sum(len(chat.bodies) for chat in chats), desc="read", unit=" messages") as bar:
 
-            def compare(client: Client, chat: Chat) -> None:
-                found = list(self._pages(client, f"{self.path}/chats/{chat.number}/messages"))
+            def compare(chat: Chat) -> None:
+                found = list(self.client.messages(self.token, chat.number))
                 expected = list(enumerate(chat.bodies, start=1))
-                got = [(message["number"], message["body"]) for message in found]
+                got = [(message.number, message.body) for message in found]
                 wrong = sum(a != b for a, b in zip(got, expected, strict=False)) + abs(len(got) - len(expected))
                 differences.append(wrong)
                 bar.update(len(found))
@@ -152,17 +101,8 @@ class Replay:
             self._side_by_side(chats, compare)
         return sum(differences)
 
-    def _pages(self, client: Client, path: str) -> Iterator[dict]:
-        following = f"{path}?limit=1000"
-        while following:
-            page = client.call("GET", following)
-            yield from page["results"]
-            rest = urlsplit(page["next"] or "")
-            following = f"{path}?{rest.query}" if page["next"] else ""
-
     def search(self, chats: list[Chat]) -> tuple[int, int]:
         """Looks for messages by the first letters of one of their words; returns how many were found, of how many."""
-        client = Client(self.base)
         chosen = random.Random(1)
         words = [
             (chat.number, number, word)
@@ -173,48 +113,27 @@ class Replay:
         looked_for = chosen.sample(words, min(SEARCHES, len(words)))
         found = 0
         for chat_number, number, word in tqdm(looked_for, desc="search", unit=" words"):
-            path = f"/search/{quote(word[:-1].lower())}"
-            scope = f"application={self.token}&chat={chat_number}&limit=1000"
-            found += self._finds(client, f"{path}?{scope}", number)
+            found += self._finds(word[:-1].lower(), chat_number, number)
         return found, len(looked_for)
 
-    def _finds(self, client: Client, path: str, number: int) -> bool:
+    def _finds(self, query: str, chat: int, number: int) -> bool:
         """The index follows the rows by about a second: a miss is asked again for a while."""
         deadline = time.monotonic() + 30
         while True:
-            if number in {hit["number"] for hit in client.call("GET", path)["results"]}:
+            if any(hit.number == number for hit in self.client.search(query, application=self.token, chat=chat)):
                 return True
             if time.monotonic() > deadline:
                 return False
             time.sleep(0.5)
 
-    def _side_by_side(self, chats: list[Chat], work: Callable[[Client, Chat], None]) -> None:
-        """Begins `work` on the chats in this order, in as many threads as there are clients, each with its own."""
-        own = threading.local()
-
-        def with_client(chat: Chat) -> None:
-            if not hasattr(own, "client"):
-                own.client = Client(self.base)
-            work(own.client, chat)
-
+    def _side_by_side(self, chats: list[Chat], work: Callable[[Chat], None]) -> None:
+        """Begins `work` on the chats in this order, in as many threads as there are clients, each with a connection."""
         with ThreadPoolExecutor(self.clients) as pool:
-            for done in [pool.submit(with_client, chat) for chat in chats]:
+            for done in [pool.submit(work, chat) for chat in chats]:
                 done.result()
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("file", help="JSON lines, .gz or plain")
-    parser.add_argument("--base", default="http://127.0.0.1:8000", help="the server (default: %(default)s)")
-    parser.add_argument("--clients", type=int, default=8, help="connections at once (default: %(default)s)")
-    parser.add_argument(
-        "--batch", type=int, default=1, help="messages of one request, 1 to 1000 (default: %(default)s)"
-    )
-    parser.add_argument("--messages", type=int, help="only the first MESSAGES lines")
-    options = parser.parse_args()
-    if not 1 <= options.batch <= 1000 or options.clients < 1:
-        parser.error("--batch is 1 to 1000, --clients at least 1")
-
+def run(options: argparse.Namespace) -> int:
     chats = read_log(options.file, options.messages)
     total = sum(len(chat.bodies) for chat in chats)
     replay = Replay(options.base, options.clients, options.batch)
@@ -235,8 +154,27 @@ def main() -> int:
     print(f"read back     {total / read:10,.0f} messages/s   {read:7.1f} s")
     print(f"differences   {differences:10,}")
     print(f"search        {found} of {looked_for} messages found by the first letters of a word")
-    print(f"next: curl '{options.base}{replay.path}/chats?limit=3'")
+    print(f"next: curl '{options.base}/applications/{replay.token}/chats?limit=3'")
     return 0 if differences == 0 and found == looked_for else 1
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("file", help="JSON lines, .gz or plain")
+    parser.add_argument("--base", default="http://127.0.0.1:8000", help="the server (default: %(default)s)")
+    parser.add_argument("--clients", type=int, default=8, help="connections at once (default: %(default)s)")
+    parser.add_argument(
+        "--batch", type=int, default=1, help="messages of one request, 1 to 1000 (default: %(default)s)"
+    )
+    parser.add_argument("--messages", type=int, help="only the first MESSAGES lines")
+    options = parser.parse_args()
+    if not 1 <= options.batch <= 1000 or options.clients < 1:
+        parser.error("--batch is 1 to 1000, --clients at least 1")
+
+    try:
+        return run(options)
+    except ChatError as error:
+        raise SystemExit(f"the server refused: {error}") from error
 
 
 if __name__ == "__main__":

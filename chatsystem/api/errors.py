@@ -49,6 +49,13 @@ class IdempotencyKeyReused(APIException):
     default_code = "idempotency_key_reused"
 
 
+def rate_limited(wait: int) -> JsonResponse:
+    """429, by the middleware. `wait` is the number of seconds for Retry-After."""
+    response = _answer(429, "rate_limited", "Too many requests of this application. Try again later.")
+    response.headers["Retry-After"] = str(wait)
+    return response
+
+
 def _answer(status_code: int, code: str, detail: str) -> JsonResponse:
     kind = "server_error" if status_code >= 500 else "client_error"
     error = {"code": code, "detail": detail, "attr": None}

@@ -87,3 +87,23 @@ def test_the_key_opens_no_application(closed: Tenant) -> None:
 def test_without_a_configured_key_everybody_may(ours: Tenant) -> None:
     for authorization in ("Bearer x", "Basic x", ""):
         assert ours.api.get("/applications", headers={"Authorization": authorization}).status_code == 200
+
+
+@pytest.mark.parametrize("configured", ["new,old", "old,new", " new , old ", "new,old,"])
+def test_while_a_key_is_replaced_the_new_and_the_old_one_are_taken(
+    ours: Tenant, settings: Any, configured: str
+) -> None:
+    settings.ADMIN_API_KEY = configured
+
+    for key in ("new", "old"):
+        assert ours.api.get("/applications", headers={"Authorization": f"Bearer {key}"}).status_code == 200
+    for wrong in ("", "new,old", "newold", ","):
+        assert ours.api.get("/applications", headers={"Authorization": f"Bearer {wrong}"}).status_code == 401
+
+
+@pytest.mark.parametrize("configured", [",", " ", " , "])
+def test_a_setting_without_a_key_in_it_opens_nothing(ours: Tenant, settings: Any, configured: str) -> None:
+    settings.ADMIN_API_KEY = configured
+
+    for authorization in ("Bearer ", "Bearer", "Bearer ,"):
+        assert ours.api.get("/applications", headers={"Authorization": authorization}).status_code == 401

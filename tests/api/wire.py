@@ -41,7 +41,9 @@ class Server:
         while True:
             try:
                 with Client(self.port) as client:
-                    assert client.ask(b"GET /health/live HTTP/1.1\r\nHost: localhost\r\n\r\n").status == 200
+                    # As if TLS had ended before, which HTTPS_ONLY insists on.
+                    alive = client.ask(request("GET", "/health/live", None, "X-Forwarded-Proto: https"))
+                    assert alive.status == 200
                 return
             except OSError:
                 if self.process.poll() is not None or time.monotonic() > deadline:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from django.conf import settings
 
-GOOD = {"SECRET_KEY": "k9" * 32 + "-abcXYZ", "HTTPS_ONLY": "1", "ADMIN_API_KEY": "a key"}
+GOOD = {"SECRET_KEY": "k9" * 32 + "-abcXYZ", "HTTPS_ONLY": "1", "ADMIN_API_KEY": "k9" * 16}
 
 
 def check(tmp_path: Path, *options: str, **environment: str) -> subprocess.CompletedProcess:
@@ -34,6 +34,9 @@ def test_a_proper_deployment_is_clean(tmp_path: Path) -> None:
     ("options", "wrong", "id", "hint"),
     [
         (["--deploy", "--fail-level", "WARNING"], {"ADMIN_API_KEY": ""}, "chatsystem.W001", "ADMIN_API_KEY=$(python"),
+        (["--deploy"], {"ADMIN_API_KEY": "k" * 31}, "chatsystem.E006", "ADMIN_API_KEY=$(python"),
+        (["--deploy"], {"ADMIN_API_KEY": "k" * 32 + ",old"}, "chatsystem.E006", "ADMIN_API_KEY=$(python"),
+        (["--deploy"], {"ADMIN_API_KEY": "k" * 32 + ","}, "chatsystem.E006", "ADMIN_API_KEY=$(python"),
         (["--deploy"], {"SECRET_KEY": "short"}, "chatsystem.E001", "SECRET_KEY=$(python"),
         ([], {"REDIS_URL": "http://:secret@host/0"}, "chatsystem.E003", "REDIS_URL=redis://"),
         ([], {"REDIS_URL": "redis:6379"}, "chatsystem.E003", "REDIS_URL=redis://"),
