@@ -20,6 +20,7 @@ COPY --from=builder /venv /venv
 ENV PATH=/venv/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1 \
+    LOG_FORMAT=json \
     STATIC_ROOT=/static
 WORKDIR /app
 COPY . .

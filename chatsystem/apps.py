@@ -8,3 +8,4 @@ class ChatsystemConfig(AppConfig):
 
     def ready(self) -> None:
         from chatsystem import checks, database_checks  # noqa: F401  (registers them)
+        from chatsystem.logs import queries, tasks  # noqa: F401  (connects them to their signals)

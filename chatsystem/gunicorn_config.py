@@ -17,6 +17,7 @@ graceful_timeout = 10
 timeout = 60
 keepalive = 5
 
+logger_class = "chatsystem.logs.gunicorn.GunicornLogger"
 # Paths hold tokens, and a token is the key to its application.
 accesslog = None
 # Headers such as `Path_Info` are a client's text, never part of the WSGI environment.

@@ -14,14 +14,19 @@ PORT = 8000
 TIMEOUT = 4.0
 
 
-def answers() -> bool:
-    # Under a name that Django accepts and, where HTTPS_ONLY is set, as if TLS had ended before: it answers any other
-    # request with a 400 or a redirect.
+def headers() -> dict[str, str]:
+    """Under a name that Django accepts and, where HTTPS_ONLY is set, as if TLS had ended before.
+
+    It answers any other request with a 400 or a redirect.
+    """
     first = os.environ.get("ALLOWED_HOSTS", "").split(",")[0].strip().removeprefix(".")
-    headers = {"Host": first if first not in ("", "*") else "localhost", "X-Forwarded-Proto": "https"}
+    return {"Host": first if first not in ("", "*") else "localhost", "X-Forwarded-Proto": "https"}
+
+
+def answers() -> bool:
     connection = http.client.HTTPConnection("127.0.0.1", PORT, timeout=TIMEOUT)
     try:
-        connection.request("GET", "/health/live", headers=headers)
+        connection.request("GET", "/health/live", headers=headers())
         return connection.getresponse().status == http.HTTPStatus.OK
     except (OSError, http.client.HTTPException):
         return False

@@ -27,7 +27,7 @@ from gunicorn.http.errors import (
 )
 from gunicorn.workers.gthread import _DEFER, TConn, ThreadWorker
 
-from chatsystem.redaction import without_values
+from chatsystem.logs.redaction import without_values
 from chatsystem.turns import Turns
 
 #: What gunicorn makes of a connection on which nothing has arrived: back to the poller, without a thread.

@@ -11,6 +11,7 @@ from environs import Env, validate
 
 from chatsystem import database
 from chatsystem.data_dir import DataDir
+from chatsystem.logs import config as logs
 from chatsystem.steady import every
 
 env = Env()
@@ -72,6 +73,7 @@ INSTALLED_APPS = [
 ]
 
 MIDDLEWARE = [
+    "chatsystem.logs.middleware.RequestLog",
     "django.middleware.security.SecurityMiddleware",
     # Before whatever may answer by itself: a 304, a refused host.
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
@@ -195,7 +197,6 @@ CELERY_ACCEPT_CONTENT = ["json"]
 # A hint that cannot be sent is left to the sweep: a request never waits for the broker.
 CELERY_TASK_PUBLISH_RETRY = False
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1
-CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 CELERY_TIMEZONE = "UTC"
 CELERY_BEAT_SCHEDULE = {
     "sweep-write-log": {"task": "writelog.sweep", "schedule": every(2), "options": {"expires": 10}},
@@ -227,27 +228,9 @@ DRF_STANDARDIZED_ERRORS = {
 
 # Logging --------------------------------------------------------------------------------------------------------------
 
-LOGGING = {
-    "version": 1,
-    "disable_existing_loggers": False,
-    "formatters": {"line": {"format": "{asctime} {levelname} {name}: {message}", "style": "{"}},
-    "filters": {
-        "not_503": {
-            "()": "django.utils.log.CallbackFilter",
-            "callback": lambda record: getattr(record, "status_code", None) != 503,
-        },
-        "route_for_path": {"()": "chatsystem.redaction.RouteForPath"},
-        "type_for_exception": {"()": "chatsystem.redaction.TypeForException"},
-    },
-    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
-    "root": {"handlers": ["console"], "level": env.str("LOG_LEVEL", "INFO")},
-    "loggers": {
-        # Django would name each 404's and 503's path, and paths hold tokens.
-        "django.request": {"level": "ERROR", "filters": ["not_503", "route_for_path"]},
-        # Two lines for each hint would bury the others.
-        "celery.app.trace": {"level": "WARNING", "filters": ["type_for_exception"]},
-        "celery.worker.strategy": {"level": "WARNING"},
-        # A line for each request to the cluster.
-        "elastic_transport": {"level": "WARNING"},
-    },
-}
+LOGGING = logs.from_environ()
+
+#: Seconds above which a line tells of it: of a request, a statement of the database, a transaction of a drain.
+SLOW_REQUEST_SECONDS = env.float("SLOW_REQUEST_SECONDS", 1.0, validate=validate.Range(min=0))
+SLOW_QUERY_SECONDS = env.float("SLOW_QUERY_SECONDS", 0.5, validate=validate.Range(min=0))
+SLOW_DRAIN_SECONDS = env.float("SLOW_DRAIN_SECONDS", 1.0, validate=validate.Range(min=0))

@@ -20,7 +20,8 @@ INTERNAL = {"OWN_REDIS", "PYTHON_NAME", "PATH", "PYTHONPATH", "LAUNCHED_BY", "DJ
 
 def test_each_variable_that_the_code_reads_is_documented_and_no_other() -> None:
     code = settings.BASE_DIR / "chatsystem"
-    rooms = [code / "settings.py", code / "gunicorn_config.py", *(code / "embedded").glob("*.py")]
+    files = ("settings.py", "gunicorn_config.py", "logs/config.py")
+    rooms = [*(code / name for name in files), *(code / "embedded").glob("*.py")]
     read = {name for file in rooms for name in READ.findall(file.read_text())} - INTERNAL
 
     page = (settings.BASE_DIR / "docs/operations.md").read_text()
@@ -39,6 +40,8 @@ def test_each_variable_that_the_code_reads_is_documented_and_no_other() -> None:
         ("WRITE_LOG_MAX_BYTES", "1000000"),
         ("REDIS_TIMEOUT", "0"),
         ("DEBUG", "perhaps"),
+        ("LOG_FORMAT", "xml"),
+        ("SLOW_QUERY_SECONDS", "-1"),
     ],
 )
 def test_a_wrong_value_fails_at_the_start_and_is_named(tmp_path: Path, name: str, value: str) -> None:

@@ -43,7 +43,7 @@ def main(program: str) -> None:
 
 def command(program: str, data_dir: DataDir) -> list[str]:
     python = [sys.executable, "-m"]
-    celery = [*python, "celery", "--app", "chatsystem.embedded.celery_app"]
+    celery = [*python, "celery", "--quiet", "--app", "chatsystem.embedded.celery_app"]
     if program == "supervisord":
         return [*python, "supervisor.supervisord", "--nodaemon", "--configuration", str(SUPERVISORD_CONFIG)]
     if program == "migrate":
@@ -55,10 +55,10 @@ def command(program: str, data_dir: DataDir) -> list[str]:
     if program == "worker":
         # Nobody listens to what workers tell each other: there is one.
         quiet = ["--without-gossip", "--without-mingle", "--without-heartbeat"]
-        return [*celery, "worker", "--pool", "prefork", "--concurrency", os.environ["WORKERS"], *quiet, "-l", "INFO"]
+        return [*celery, "worker", "--pool", "prefork", "--concurrency", os.environ["WORKERS"], *quiet]
     if program == "beat":
         # In memory: the intervals are seconds, so a file of last runs would only be one more thing to break.
-        return [*celery, "beat", "--scheduler", "celery.beat:Scheduler", "--pidfile", "", "-l", "WARNING"]
+        return [*celery, "beat", "--scheduler", "celery.beat:Scheduler", "--pidfile", ""]
     raise SystemExit(f"There is no program {program!r}.")
 
 

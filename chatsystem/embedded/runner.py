@@ -17,6 +17,7 @@ from chatsystem.embedded import redis_server
 from chatsystem.embedded.launch import PARENT
 from chatsystem.embedded.options import BASE_DIR, Options
 from chatsystem.embedded.refusal import Refusal
+from chatsystem.live import headers
 
 #: What asks the runner to stop.
 STOP = signal.SIGTERM
@@ -139,11 +140,11 @@ def _environ(options: Options) -> dict[str, str]:
 
 
 def is_ready(options: Options) -> bool:
-    """Whether writes are accepted. Host is localhost, which ALLOWED_HOSTS holds whatever BIND is."""
+    """Whether writes are accepted."""
     address = urlsplit(options.url)
     connection = http.client.HTTPConnection(str(address.hostname), address.port, timeout=5)
     try:
-        connection.request("GET", "/health/ready", headers={"Host": "localhost"})
+        connection.request("GET", "/health/ready", headers=headers())
         return connection.getresponse().status == http.HTTPStatus.OK
     except (OSError, http.client.HTTPException):
         return False

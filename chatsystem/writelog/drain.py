@@ -36,13 +36,26 @@ def drain(partition: int, seconds: float = float("inf"), *, skip: bool = False) 
     log.begin_drain(partition)
     drained = 0
     while log.length(partition):
+        began = time.perf_counter()
         count = _drain_batch_in_tries(partition, skip)
+        _tell_if_slow(partition, count, time.perf_counter() - began)
         drained += count
         # What has come since may have hinted: it is left to that drain, which stores more of it at once. A drain that
         # was asked for and found us at it does not come again.
         if not count or time.monotonic() > deadline or (count < BATCH and not log.is_left(partition)):
             break
     return drained
+
+
+def _tell_if_slow(partition: int, events: int, seconds: float) -> None:
+    if seconds > settings.SLOW_DRAIN_SECONDS:
+        logger.warning(
+            "slow drain: partition %d, %d events in %.3f s",
+            partition,
+            events,
+            seconds,
+            extra={"partition": partition, "events": events, "seconds": round(seconds, 6)},
+        )
 
 
 def _drain_batch_in_tries(partition: int, skip: bool) -> int:

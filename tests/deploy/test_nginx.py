@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import re
 import subprocess
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,7 @@ from django.conf import settings
 
 from chatsystem import gunicorn_config
 from chatsystem.api.errors import NoAnswer, PayloadTooLarge
+from chatsystem.logs.request_id import SANE
 from chatsystem.server import CLIENT_ERRORS
 from tests.deploy.proxy import CONFIG, DEPLOY, ERRORS, ensure_nginx, nginx
 from tests.embedded.product import free_port
@@ -96,3 +99,45 @@ def test_what_it_answers_itself_is_json(port: int, request_bytes: bytes, status:
     assert response.headers["Content-Type"] == "application/json"
     assert json.loads(body) == PAGES[status]
     assert ("Retry-After" in response.headers) == (status == 503)
+
+
+class Echo(BaseHTTPRequestHandler):
+    """Answers with the id that the request has come with."""
+
+    def do_GET(self) -> None:
+        body = self.headers.get("X-Request-ID", "none").encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *arguments: object) -> None:
+        pass
+
+
+@pytest.fixture(scope="module")
+def echoed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[bytes], str]]:
+    """Sends a request with these headers, and returns the id under which it arrived behind nginx."""
+    ensure_nginx()
+    with HTTPServer(("127.0.0.1", 0), Echo) as web:
+        threading.Thread(target=web.serve_forever, daemon=True).start()
+        with nginx(tmp_path_factory.mktemp("echo"), web=f"127.0.0.1:{web.server_port}") as port:
+            yield lambda headers: answer(port, b"GET / HTTP/1.1\r\n" + HOST + headers + b"\r\n")[1].decode()
+        web.shutdown()
+
+
+@pytest.mark.parametrize("sane", ["1", "a" * 128, "Web!#$%&'*+-.^_`|~9"])
+def test_a_clients_request_id_is_passed_on(echoed: Callable[[bytes], str], sane: str) -> None:
+    assert SANE.fullmatch(sane)
+
+    assert echoed(f"X-Request-ID: {sane}\r\n".encode()) == sane
+
+
+@pytest.mark.parametrize(
+    "header", [b"", b"X-Request-ID: \r\n", b"X-Request-ID: a b\r\n", b"X-Request-ID: " + b"a" * 129 + b"\r\n"]
+)
+def test_a_request_without_one_that_is_sane_gets_one(echoed: Callable[[bytes], str], header: bytes) -> None:
+    first, second = echoed(header), echoed(header)
+
+    assert re.fullmatch("[0-9a-f]{32}", first)
+    assert first != second

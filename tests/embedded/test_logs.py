@@ -15,7 +15,7 @@ import redis
 import requests
 
 from chatsystem.data_dir import DataDir
-from chatsystem.redaction import RouteForPath, TypeForException
+from chatsystem.logs.redaction import RouteForPath, TypeForException
 from chatsystem.writelog.keys import Keys, partition_of
 from tests.embedded.product import Product, eventually
 from tests.embedded.test_server import answer

@@ -123,6 +123,15 @@ def test_everything_killed_at_any_moment_can_be_started_again_at_once(other: Pro
     assert processes(other.data_dir) == {}
 
 
+def test_one_that_is_served_by_https_under_another_name_is_ready(other: Product) -> None:
+    other.settings = {"HTTPS_ONLY": "true", "ALLOWED_HOSTS": "chat.example.com"}
+    other.start()
+
+    assert other.runner is not None
+    assert other.runner.stdout is not None
+    assert any("is ready" in line for line in other.runner.stdout)
+
+
 def test_a_killed_runner_leaves_nothing_behind(other: Product) -> None:
     other.start()
     other.wait_until_ready()

@@ -1,0 +1,113 @@
+"""Whoever types what the README, the tutorial and the guides say sees what they say."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import re
+import shlex
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.docs.pages import ROOT, WITH_COMMANDS, Block, blocks
+from tests.docs.shell import Shell
+from tests.embedded.product import Product
+
+#: Blocks that are not run, of all pages together, and why one may not be.
+MOST_NOT_RUN = 10
+REASONS = re.compile(r"it is what runs them|it would fetch what they are part of|the packages are there|needs .+")
+#: Changes what is there: not to be typed twice.
+WRITES = re.compile(r" -d |\bkill\b|\bsay\b|post\.py|replay")
+#: Seconds in which what follows an acknowledged write (counts, search, health) has followed, on a machine that is busy.
+PATIENCE = 30.0
+
+
+class Reader:
+    """Has a product in one terminal and a shell in another one, as the pages say."""
+
+    def __init__(self, folder: Path) -> None:
+        self.product = Product(folder / "data")
+        log = folder / "log.jsonl.gz"
+        with gzip.open(log, "wt") as file:
+            file.writelines(json.dumps({"chat": f"c{i % 3}", "body": f"message {i}"}) + "\n" for i in range(60))
+        self.shell = Shell(folder, {**self.product.environ(), "FILE": str(log)}, cwd=ROOT)
+
+    def type(self, block: Block) -> None:
+        if block.settings is not None:
+            self.check(block, self.start(block.settings))
+            return
+        printed = self.shell.type(block.text)
+        deadline = time.monotonic() + PATIENCE
+        while not as_printed(block, printed) and not WRITES.search(block.text) and time.monotonic() < deadline:
+            printed = self.shell.type(block.text)
+        self.check(block, printed)
+
+    def check(self, block: Block, printed: str) -> None:
+        assert as_printed(block, printed), f"{block} says\n{block.printed}\nand it prints\n{printed}"
+
+    def start(self, settings: str) -> str:
+        """Ends the one before, with Ctrl-C, and returns the greeting."""
+        self.stop()
+        given = shlex.split(self.shell.type(f"echo {settings}"))
+        self.product.settings = dict(setting.split("=", 1) for setting in given)
+        self.product.start()
+        assert self.product.runner is not None
+        assert self.product.runner.stdout is not None
+        greeting = ""
+        for line in self.product.runner.stdout:
+            greeting += line
+            if "Ctrl-C" in line:
+                return greeting
+        raise AssertionError(greeting)
+
+    def stop(self) -> None:
+        if self.product.runner is not None:
+            assert self.product.stop(signal.SIGINT)[0] == 0
+
+    def leave(self) -> None:
+        self.shell.close()
+        self.product.kill_everything()
+
+
+@pytest.fixture
+def reader(tmp_path: Path) -> Iterator[Reader]:
+    reader = Reader(tmp_path)
+    yield reader
+    reader.leave()
+
+
+def as_printed(block: Block, printed: str) -> bool:
+    if block.printed is None:
+        return True
+    pattern = ".*".join(map(re.escape, block.printed.strip().split("…")))
+    return re.fullmatch(pattern, printed.strip(), re.DOTALL) is not None
+
+
+@pytest.mark.parametrize("page", WITH_COMMANDS, ids=lambda page: str(page.relative_to(ROOT)))
+def test_a_page_can_be_followed_from_top_to_bottom(page: Path, reader: Reader) -> None:
+    for block in blocks(page):
+        if not block.reason:
+            reader.type(block)
+
+
+def test_few_blocks_are_not_run_and_each_says_why() -> None:
+    reasons = {str(block): block.reason for page in WITH_COMMANDS for block in blocks(page) if block.reason}
+
+    assert len(reasons) <= MOST_NOT_RUN
+    for block, reason in reasons.items():
+        assert REASONS.fullmatch(reason), block
+
+
+def test_every_mark_is_above_a_block() -> None:
+    for page in WITH_COMMANDS:
+        assert page.read_text().count("*Not run by the tests: ") == sum(bool(block.reason) for block in blocks(page))
+
+
+def test_nothing_to_be_typed_hides_in_a_block_of_another_kind() -> None:
+    for page in WITH_COMMANDS:
+        languages = set(re.findall(r"^ *```(\w+)$", page.read_text(), re.MULTILINE))
+        assert languages <= {"sh", "text", "sql", "nginx", "yaml"}, page
