@@ -27,13 +27,20 @@ NEW = 32
 def printed(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Call it for what has been logged, in one of the formats."""
     monkeypatch.setenv("LOG_FORMAT", request.param)
-    dictConfig(config.from_environ())
+    configured(config.from_environ())
     [console] = [handler for handler in logging.getLogger().handlers if handler.name == "console"]
     assert isinstance(console, logging.StreamHandler)
     stream = io.StringIO()
     console.setStream(stream)
     yield stream.getvalue
-    dictConfig(django_settings.LOGGING)
+    configured(django_settings.LOGGING)
+
+
+def configured(logging_config: dict[str, Any]) -> None:
+    # dictConfig takes a logger's handlers away, and leaves the filters of the last time.
+    for name in logging_config["loggers"]:
+        logging.getLogger(name).filters.clear()
+    dictConfig(logging_config)
 
 
 @pytest.mark.parametrize("sane", ["1", "a" * 128, "0f8fad5b-d9cb-469f-a165-70867728950e", "Web!#$%&'*+-.^_`|~9"])
@@ -68,7 +75,9 @@ def test_a_failed_request_is_told_with_its_id_and_traceback_and_without_its_path
     assert answer.status_code == 500
     assert answer["X-Request-ID"] == "the-failed-one"
     assert "the-failed-one" in text
-    assert "RuntimeError: nobody expects …" in text
+    assert "answered 500 at applications/<token:token>/chats/<number:chat_number>/messages" in text
+    assert "builtins.RuntimeError" in text
+    assert "nobody expects {ours.token}" in text, "the line it came from"
     assert ours.token not in text
 
 
