@@ -60,9 +60,15 @@ def of_ids(ids: Iterable[int]) -> list[Document]:
 
 def of_numbers(numbers: Iterable[tuple[int, list[int]]]) -> Iterator[Document]:
     """The messages of an outbox: (chat id, numbers) pairs. One that is gone is left out."""
-    conditions = (Q(chat_id=chat_id, number__in=some) for chat_id, of_chat in numbers for some in _chunks(of_chat))
+    conditions = (Q(_among(some), chat_id=chat_id) for chat_id, of_chat in numbers for some in _chunks(of_chat))
     while some_chats := list(islice(conditions, CHATS_AT_ONCE)):
         yield from _documents(Message.objects.filter(reduce(or_, some_chats)))
+
+
+def _among(numbers: list[int]) -> Q:
+    """A run by its ends, as what was posted is one: the database looks for it once, and not for each of its numbers."""
+    low, high = min(numbers), max(numbers)
+    return Q(number__range=(low, high)) if high - low + 1 == len(numbers) else Q(number__in=numbers)
 
 
 def _chunks(numbers: list[int]) -> Iterator[list[int]]:

@@ -93,7 +93,8 @@ def _index_chunk() -> bool:
     """
     entries: list[OutboxEntry] = []
     messages = 0
-    for entry in OutboxEntry.objects.order_by("pk")[:CHUNK_ENTRIES]:
+    # One by one: a backlog's entries hold thousands of numbers each, and most of them would be parsed in vain.
+    for entry in OutboxEntry.objects.order_by("pk")[:CHUNK_ENTRIES].iterator(chunk_size=1):
         entries.append(entry)
         messages += sum(len(numbers) for _, numbers in entry.messages)
         if messages >= CHUNK_MESSAGES:

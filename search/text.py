@@ -6,7 +6,7 @@ Indexing, querying and highlighting of every backend go through `words`, so that
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import groupby
@@ -144,9 +144,16 @@ def parse(text: str) -> Query:
     return Query(tuple(longest), tuple(sorted(phrases, key=len, reverse=True)[: QUERY_WORDS - len(longest)]))
 
 
-def terms(text: str) -> list[str | None]:
+def terms(text: str) -> Sequence[str | None]:
     """The terms to index, with None for each gap."""
+    if text.isascii():
+        return ascii_terms(text)
     return [word.term if word else None for word in words_and_gaps(text)]
+
+
+def ascii_terms(text: str) -> list[str]:
+    """The same of a text in ASCII, which holds no CJK. Their places, which nobody indexes, cost most of `words`."""
+    return [run[:TERM_LENGTH] for run in ASCII_RUN.findall(text.lower())]
 
 
 def words_and_gaps(text: str) -> Iterator[Word | None]:

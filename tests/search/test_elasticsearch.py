@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from dataclasses import replace
 from itertools import count
 
@@ -113,6 +114,29 @@ def test_large_documents_are_sent_in_parts(backend: SearchBackend, monkeypatch: 
     backend.index([document(id, "word " * 1_000) for id in range(1, 41)])
     assert len(sent) > 5
     assert len(backend.documents(0, 99)) == 40
+
+
+def test_the_next_request_is_made_while_the_cluster_is_at_the_one_before(
+    backend: SearchBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bulk, "CHUNK_OPERATIONS", 1)
+    send, to_source = bulk._send, bulk.to_source
+    made = {id: threading.Event() for id in (1, 2, 3)}
+
+    def make(document: Document) -> dict:
+        made[document.id].set()
+        return to_source(document)
+
+    # Given a cluster that answers each request as soon as the next one is being made, then all are answered.
+    def answer_late(operations: list[bulk.Operation]) -> list[bulk.Operation]:
+        following = made.get(operations[0].id + 1)
+        assert following is None or following.wait(10)
+        return send(operations)
+
+    monkeypatch.setattr(bulk, "to_source", make)
+    monkeypatch.setattr(bulk, "_send", answer_late)
+    backend.index([document(id, "a body") for id in made])
+    assert sorted(backend.documents(0, 9)) == [1, 2, 3]
 
 
 def test_nothing_makes_an_index_by_accident(index: SearchBackend) -> None:

@@ -43,6 +43,11 @@ def test_the_terms_of_a_text(text: str, expected: list[str | None]) -> None:
     assert terms(text) == expected
 
 
+@pytest.mark.parametrize("text", [2 * bytes(range(128)).decode(), "a_b 7C-d", "A" * (TERM_LENGTH + 1)])
+def test_the_terms_of_an_ascii_text_are_those_of_its_words(text: str) -> None:
+    assert terms(text) == [word.term for word in words(text)]
+
+
 def test_words_stand_where_they_stood() -> None:
     text = "Ein ｶﾞe\u0301x ½ß"
     assert [(word.term, text[word.start : word.end]) for word in words(text)] == [

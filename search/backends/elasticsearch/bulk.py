@@ -6,6 +6,7 @@ import json
 import logging
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 from elasticsearch import ApiError
@@ -17,9 +18,9 @@ from search.documents import Document
 
 logger = logging.getLogger(__name__)
 
-#: Of one request. The cluster takes up to 100 MB.
+#: Of one request. The cluster takes up to 100 MB, and works while the next one is made.
 CHUNK_BYTES = 5_000_000
-CHUNK_OPERATIONS = 2_000
+CHUNK_OPERATIONS = 500
 #: Seconds before each new try of what the cluster was too busy for.
 BACKOFF = (0.1, 0.5, 2.0)
 
@@ -43,14 +44,23 @@ def write(documents: Iterable[Document], aliases: Sequence[str]) -> None:
     What the cluster calls wrong (400) is logged and left out: no retry would mend it, and all after it would wait.
     Raises Moved and SearchUnavailable, both with part of the documents written.
     """
-    for chunk in _chunks(_operations(documents, aliases)):
-        for pause in (*BACKOFF, None):
-            chunk = _send(chunk)
-            if not chunk:
-                break
-            if pause is None:
-                raise SearchUnavailable(f"the cluster is too busy for {len(chunk)} documents")
-            time.sleep(pause)
+    chunks = _chunks(_operations(documents, aliases))
+    # The next one is made while the cluster is at the one before.
+    with ThreadPoolExecutor(1) as maker:
+        coming = maker.submit(next, chunks, None)
+        while chunk := coming.result():
+            coming = maker.submit(next, chunks, None)
+            _send_in_tries(chunk)
+
+
+def _send_in_tries(operations: list[Operation]) -> None:
+    for pause in (*BACKOFF, None):
+        operations = _send(operations)
+        if not operations:
+            return
+        if pause is None:
+            raise SearchUnavailable(f"the cluster is too busy for {len(operations)} documents")
+        time.sleep(pause)
 
 
 def _operations(documents: Iterable[Document], aliases: Sequence[str]) -> Iterator[Operation]:

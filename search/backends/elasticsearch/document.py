@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 from django_elasticsearch_dsl import Document as DslDocument
@@ -57,15 +58,11 @@ def mapping() -> dict[str, Any]:
 
 
 def to_source(document: Document) -> dict[str, Any]:
-    words = list(text.words_and_gaps(document.body))
-    spoken = [word.term for word in words if word and not word.cjk]
-    runs = [word.term if word and word.cjk else GAP for word in words]
+    spoken, runs = _terms(document.body)
     return {
-        "prefixes": " ".join(
-            term[:length] for term in spoken for length in range(1, min(len(term), PREFIX_LENGTH) + 1)
-        ),
+        "prefixes": " ".join(_beginnings(term[:PREFIX_LENGTH]) for term in spoken),
         "long_words": [term for term in spoken if len(term) > PREFIX_LENGTH],
-        "runs": " ".join(runs) if len(spoken) < len(words) else "",
+        "runs": runs,
         "id": document.id,
         "version": document.version,
         "application_token": document.application_token,
@@ -74,6 +71,22 @@ def to_source(document: Document) -> dict[str, Any]:
         "body": document.body,
         "created_at": to_micros(document.created_at),
     }
+
+
+def _terms(body: str) -> tuple[list[str], str]:
+    """Those that are words, and the runs of CJK characters."""
+    if body.isascii():
+        return text.ascii_terms(body), ""
+    words = list(text.words_and_gaps(body))
+    spoken = [word.term for word in words if word and not word.cjk]
+    runs = [word.term if word and word.cjk else GAP for word in words]
+    return spoken, " ".join(runs) if len(spoken) < len(words) else ""
+
+
+@lru_cache(maxsize=16_384)
+def _beginnings(word: str) -> str:
+    """Kept, since most words come again and again."""
+    return " ".join(word[:length] for length in range(1, len(word) + 1))
 
 
 def from_source(source: dict[str, Any]) -> Document:
