@@ -14,11 +14,11 @@ def write(changes: Sequence[Change]) -> None:
     """Stores created and changed applications in the running transaction."""
     moment = bulk.moments()
     fresh = [
-        (change.name, change.text, moment(change.created), moment(change.arrival))
+        (f"{moment(change.created)}, {moment(change.arrival)}, %s, %s", (change.name, change.text))
         for change in changes
         if change.created is not None
     ]
-    bulk.insert(Application, ("token", "name", "created_at", "last_request_time"), fresh)
+    bulk.insert(Application, ("created_at", "last_request_time", "token", "name"), fresh)
     changed = [change for change in changes if change.created is None]
     stored = {row.token: row for row in Application.objects.filter(token__in=[change.name for change in changed])}
     update_newer(Application, "name", [(stored.get(change.name), change) for change in changed])

@@ -16,12 +16,8 @@ from messages_app.signals import messages_stored
 def write(changes: Sequence[Change]) -> None:
     """Stores created and changed messages, and moves their chats' counts, in the running transaction."""
     chat_ids = _chat_ids({change.parent for change in changes})
-    store_children(Message, "chat", "body", chat_ids, changes, MESSAGES_COUNT)
-    numbers: dict[int, list[int]] = defaultdict(list)
-    for change in changes:
-        parent, _, number = change.path.rpartition("/")
-        numbers[chat_ids[parent]].append(int(number))
-    messages_stored.send(sender=Message, numbers=dict(numbers))
+    numbers = store_children(Message, "chat", "body", chat_ids, changes, MESSAGES_COUNT)
+    messages_stored.send(sender=Message, numbers=numbers)
 
 
 def _chat_ids(paths: set[str]) -> dict[str, int]:

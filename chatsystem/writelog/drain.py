@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import defaultdict
 from collections.abc import Sequence
-from itertools import groupby
 
 from django.conf import settings
 from django.db import DatabaseError, OperationalError, connection, transaction
@@ -15,7 +15,7 @@ from django.utils.module_loading import import_string
 from chatsystem.writelog import bulk, log
 from chatsystem.writelog.arrival import to_micros
 from chatsystem.writelog.errors import CONNECTION_LOST, is_of_the_row, is_passing
-from chatsystem.writelog.events import Event, depth, fold
+from chatsystem.writelog.events import Change, Event, depth, fold
 from chatsystem.writelog.models import DeadEvent
 from chatsystem.writelog.partitions import locked
 
@@ -23,6 +23,7 @@ logger = logging.getLogger(__name__)
 
 #: Events of one transaction: enough to be bulk, few enough that a lock is not held for long.
 BATCH = 2_000
+NOTHING = log.Left(0, hinted=False)
 #: Seconds between the tries of a batch that the database could not take just now. Then it is left to the sweep.
 RETRY_DELAYS = (0.05, 0.25)
 
@@ -33,17 +34,16 @@ def drain(partition: int, seconds: float = float("inf"), *, skip: bool = False) 
     Returns how many. With `skip` it leaves a partition alone that somebody else drains, who will see our events too.
     """
     deadline = time.monotonic() + seconds
-    log.begin_drain(partition)
+    waits = log.begin_drain(partition) > 0
     drained = 0
-    while log.length(partition):
+    while waits:
         began = time.perf_counter()
-        count = _drain_batch_in_tries(partition, skip)
+        count, left = _drain_batch_in_tries(partition, skip)
         _tell_if_slow(partition, count, time.perf_counter() - began)
         drained += count
         # What has come since may have hinted: it is left to that drain, which stores more of it at once. A drain that
         # was asked for and found us at it does not come again.
-        if not count or time.monotonic() > deadline or (count < BATCH and not log.is_left(partition)):
-            break
+        waits = left.events > 0 and (count == BATCH or not left.hinted) and time.monotonic() <= deadline
     return drained
 
 
@@ -58,7 +58,7 @@ def _tell_if_slow(partition: int, events: int, seconds: float) -> None:
         )
 
 
-def _drain_batch_in_tries(partition: int, skip: bool) -> int:
+def _drain_batch_in_tries(partition: int, skip: bool) -> tuple[int, log.Left]:
     """Each try reads anew: a commit whose answer was lost may have stored it all, which `drained_through` tells."""
     for delay in RETRY_DELAYS:
         try:
@@ -72,23 +72,28 @@ def _drain_batch_in_tries(partition: int, skip: bool) -> int:
     return _drain_batch(partition, skip)
 
 
-def _drain_batch(partition: int, skip: bool) -> int:
+def _drain_batch(partition: int, skip: bool) -> tuple[int, log.Left]:
+    """Returns the number of events, and what is left for us: nothing when somebody else is at it."""
     with locked(partition, skip=skip) as row:
         if row is None:
-            return 0
+            return 0, NOTHING
         # Read under the lock: who read before it could hold what the lock's last holder has stored meanwhile.
         events = log.read(partition, BATCH)
         if not events:
-            return 0
+            return 0, NOTHING
         # At or below the mark an event was stored by a drain that died before it could remove it, or came back with an
         # older Redis.
         fresh = [event for event in events if event.arrival > row.drained_through]
         dead = store(fresh)
         now = bulk.moments()(to_micros(timezone.now()))
         refused = [
-            (partition, e.arrival, e.verb, e.path, e.text, f"{type(error).__name__}: {error}", now) for e, error in dead
+            (
+                f"{partition}, {e.arrival}, {now}, %s, %s, %s, %s",
+                (e.verb, e.path, e.text, f"{type(error).__name__}: {error}"),
+            )
+            for e, error in dead
         ]
-        bulk.insert(DeadEvent, ("partition_id", "arrival", "verb", "path", "text", "error", "died_at"), refused)
+        bulk.insert(DeadEvent, ("partition_id", "arrival", "died_at", "verb", "path", "text", "error"), refused)
         dead_arrivals = {event.arrival for event, _ in dead}
         if len(fresh) < len(events):
             # What that drain set aside stays pending too: reads have it from nowhere else.
@@ -98,8 +103,7 @@ def _drain_batch(partition: int, skip: bool) -> int:
         row.drained_through = through
         row.save(update_fields=["drained_through"])
     # Only now: the other way round a crash between the two would lose the events.
-    log.remove(partition, through, events, dead_arrivals)
-    return len(events)
+    return len(events), log.remove(partition, through, events, dead_arrivals)
 
 
 def store(events: Sequence[Event]) -> list[tuple[Event, Exception]]:
@@ -129,7 +133,9 @@ def store(events: Sequence[Event]) -> list[tuple[Event, Exception]]:
 
 def _write(events: Sequence[Event]) -> None:
     """Parents before children, so that a child finds its parent stored."""
-    changes = sorted(fold(events), key=lambda change: depth(change.path))
+    levels: dict[int, list[Change]] = defaultdict(list)
+    for change in fold(events):
+        levels[depth(change.path)].append(change)
     persisters = [import_string(name) for name in settings.WRITE_LOG_PERSISTERS]
-    for level, group in groupby(changes, key=lambda change: depth(change.path)):
-        persisters[level](list(group))
+    for level, changes in sorted(levels.items()):
+        persisters[level](changes)

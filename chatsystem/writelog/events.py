@@ -51,11 +51,11 @@ def depth(path: str) -> int:
 def fold(events: Iterable[Event]) -> list[Change]:
     """The events' outcome, one change an entity, in order of first arrival. Of two writes the later arrival wins."""
     changes: dict[str, Change] = {}
-    for event in events:
-        earlier = changes.get(event.path)
-        created = event.arrival if event.verb == CREATE else (earlier.created if earlier else None)
-        if earlier and earlier.arrival > event.arrival:
-            changes[event.path] = Change(event.path, created or earlier.created, earlier.arrival, earlier.text)
+    for arrival, verb, path, text in events:
+        earlier = changes.get(path)
+        created = arrival if verb == CREATE else (earlier.created if earlier else None)
+        if earlier and earlier.arrival > arrival:
+            changes[path] = Change(path, created or earlier.created, earlier.arrival, earlier.text)
         else:
-            changes[event.path] = Change(event.path, created, event.arrival, event.text)
+            changes[path] = Change(path, created, arrival, text)
     return list(changes.values())

@@ -37,29 +37,33 @@ def store_children(
     parent_ids: Mapping[str, int],
     changes: Sequence[Change],
     count: ChildCount,
-) -> None:
+) -> dict[int, list[int]]:
     """Writes the changes of numbered children, and moves their parents' count by what was really inserted.
 
-    `parent_ids` holds the stored parents: path → primary key. Raises `PoisonEvent` for a change whose parent, or whose
-    row to update, is not there, and IntegrityError for a number that is stored already.
+    `parent_ids` holds the stored parents: path → primary key. Returns what was written: primary key → numbers. Raises
+    `PoisonEvent` for a change whose parent, or whose row to update, is not there, and IntegrityError for a number that
+    is stored already.
     """
     moment = bulk.moments()
+    numbers: dict[int, list[int]] = defaultdict(list)
     inserted: Counter[int] = Counter()
-    fresh = []
+    fresh: list[bulk.Row] = []
     changed: dict[int, list[Change]] = defaultdict(list)
     for change in changes:
-        parent, _, number = change.path.rpartition("/")
+        parent, _, name = change.path.rpartition("/")
         parent_id = parent_ids.get(parent)
         if parent_id is None:
             raise PoisonEvent("its parent is not stored")
+        number = int(name)
+        numbers[parent_id].append(number)
         if change.created is None:
             changed[parent_id].append(change)
             continue
         inserted[parent_id] += 1
         created = moment(change.created)
         arrived = created if change.arrival == change.created else moment(change.arrival)
-        fresh.append((parent_id, int(number), change.text, created, arrived))
-    bulk.insert(model, (f"{foreign_key}_id", "number", text_field, "created_at", "last_request_time"), fresh)
+        fresh.append((f"{parent_id}, {number}, {created}, {arrived}, %s", (change.text,)))
+    bulk.insert(model, (f"{foreign_key}_id", "number", "created_at", "last_request_time", text_field), fresh)
     count.move(inserted)
 
     pairs: list[tuple[Model | None, Change]] = []
@@ -70,3 +74,4 @@ def store_children(
         stored = {row.number: row for row in rows}
         pairs += [(stored.get(change.number), change) for change in of_parent]
     update_newer(model, text_field, pairs)
+    return dict(numbers)

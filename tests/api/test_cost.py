@@ -1,4 +1,4 @@
-"""What a request costs in the steady state: round trips to the state Redis and queries to the database."""
+"""What a request and a drain cost in the steady state: round trips to the state Redis, queries to the database."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from django.conf import settings
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
-from chatsystem.writelog.keys import PARTITIONS
+from chatsystem.writelog.drain import drain
+from chatsystem.writelog.keys import PARTITIONS, partition_of
 from chatsystem.writelog.seed import pass_fence
 from tests.api.bench import Place, place_of
 from tests.bench import Tenant
@@ -129,6 +130,32 @@ def test_the_list_of_applications_costs_one_query_however_long_it_is(ours: Tenan
         place.api.get("/applications?limit=5")
 
     assert len(queries) == 1
+
+
+@pytest.mark.parametrize("messages", [1, 50])
+def test_a_drain_of_a_chats_messages_costs_the_same_however_many(messages: int, ours: Tenant) -> None:
+    partition = partition_of(ours.token)
+    ours.chat()
+    ours.message(1)
+    drain(partition)
+    ours.batch(1, ["text"] * messages)
+
+    with CaptureQueriesContext(connection) as queries, commands() as sent:
+        drain(partition)
+
+    assert sent == ["DEL", "XLEN", "GET", "XRANGE", "EVALSHA"], "the first two at once"
+    assert [query["sql"].split()[0] for query in queries] == [
+        "BEGIN",
+        "SELECT",
+        "SAVEPOINT",
+        "SELECT",
+        "INSERT",
+        "UPDATE",
+        "INSERT",
+        "RELEASE",
+        "UPDATE",
+        "COMMIT",
+    ]
 
 
 def test_a_wrong_request_costs_nothing(steady: Place) -> None:

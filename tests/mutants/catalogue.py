@@ -105,7 +105,7 @@ MUTANTS = [
         edit(
             "lua/remove.lua",
             "redis.call('XTRIM', log_key, 'MINID', string.format('%.0f', through + 1))",
-            "redis.call('XTRIM', log_key, 'MAXLEN', math.max(0, redis.call('XLEN', log_key) - (#ARGV - 1) / 4))",
+            "redis.call('XTRIM', log_key, 'MAXLEN', math.max(0, redis.call('XLEN', log_key) - #paths))",
         ),
         (DRAIN, MODEL),
     ),
@@ -134,7 +134,7 @@ MUTANTS = [
     Mutant(
         "last in the batch wins",
         "of two updates in one batch an older one is stored",
-        edit("events.py", "if earlier and earlier.arrival > event.arrival:", "if False and earlier:"),
+        edit("events.py", "if earlier and earlier.arrival > arrival:", "if False and earlier:"),
         (DRAIN, MODEL),
     ),
     Mutant(
@@ -190,9 +190,9 @@ MUTANTS = [
         "a drain that dies between the two leaves messages that no search finds",
         edit(
             "messages_app/persist.py",
-            "    messages_stored.send(sender=Message, numbers=dict(numbers))\n",
+            "    messages_stored.send(sender=Message, numbers=numbers)\n",
             "    from django.db import transaction\n\n"
-            "    transaction.on_commit(lambda: messages_stored.send(sender=Message, numbers=dict(numbers)))\n",
+            "    transaction.on_commit(lambda: messages_stored.send(sender=Message, numbers=numbers))\n",
         ),
         (DRAIN, MODEL),
     ),
@@ -346,28 +346,20 @@ MUTANTS = [
     Mutant(
         "hint never cleared",
         "for two seconds after a hint, writes ask for no drain",
-        edit("drain.py", "    log.begin_drain(partition)\n", ""),
+        edit("drain.py", "log.begin_drain(partition)", "log.length(partition)"),
         (HINTS, MODEL),
     ),
     Mutant(
         "hint cleared after the drain",
         "a write that comes in the middle of a drain asks for none, and is left behind",
-        edit(
-            "drain.py",
-            "    log.begin_drain(partition)\n    drained = 0\n",
-            "    drained = 0\n",
-        )
-        + edit(
-            "drain.py",
-            "            break\n    return drained\n",
-            "            break\n    log.begin_drain(partition)\n    return drained\n",
-        ),
+        edit("drain.py", "log.begin_drain(partition)", "log.length(partition)")
+        + edit("drain.py", "    return drained\n", "    log.begin_drain(partition)\n    return drained\n"),
         (HINTS, MODEL),
     ),
     Mutant(
         "hint taken for an answer",
         "a write during a drain is left behind when the drain that it asked for found the partition taken",
-        edit("drain.py", "(count < BATCH and not log.is_left(partition))", "count < BATCH"),
+        edit("drain.py", "(count == BATCH or not left.hinted)", "count == BATCH"),
         (HINTS, MODEL),
     ),
     Mutant(
@@ -413,8 +405,8 @@ MUTANTS = [
         "an update that comes in the middle of a drain cannot be read",
         edit(
             "lua/remove.lua",
-            "if pending and string.match(pending, '^%d+') == arrival then",
-            "if pending then",
+            "if pending and tonumber(string.match(pending, '^%d+')) == arrival and",
+            "if pending and",
         ),
         (DRAIN, MODEL),
     ),

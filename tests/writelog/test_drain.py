@@ -12,7 +12,7 @@ from django.db import OperationalError, connection, connections
 from chats.models import Chat
 from chatsystem.writelog import bulk, log
 from chatsystem.writelog import drain as drain_module
-from chatsystem.writelog.arrival import to_micros
+from chatsystem.writelog.arrival import to_datetime, to_micros
 from chatsystem.writelog.bulk import insert
 from chatsystem.writelog.counts import reconcile_due
 from chatsystem.writelog.drain import drain
@@ -172,6 +172,33 @@ def test_an_update_that_arrives_while_its_entity_is_being_stored_stays_readable(
     assert Message.objects.get().body == "as edited"
 
 
+def test_of_many_messages_that_are_stored_those_edited_meanwhile_stay_readable(
+    ours: Tenant, state: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given a drain that has stored more messages than are forgotten at once,
+    ours.chat()
+    drain_all()
+    ours.batch(1, ["as posted"] * 250)
+    partition = partition_of(ours.token)
+    edited = [1, 100, 101, 177, 250]
+    remove = log.remove
+
+    def edit_then_remove(*args: Any) -> None:
+        for number in edited:
+            ours.api.patch(f"{ours.path}/chats/1/messages/{number}", {"body": f"edited {number}"}, format="json")
+        remove(*args)
+
+    # when some of them are edited before it removes what it stored,
+    with monkeypatch.context() as patched:
+        patched.setattr(log, "remove", edit_then_remove)
+        drain_module._drain_batch(partition, skip=False)
+
+    # then those alone are still pending, as they are now.
+    pending = state.hgetall(Keys(partition).pending)
+    assert sorted(pending) == sorted(f"{ours.token}/1/{number}" for number in edited)
+    assert {ours.get(f"/chats/1/messages/{number}")["body"] for number in edited} == {f"edited {n}" for n in edited}
+
+
 def test_events_that_come_back_with_an_older_redis_are_not_stored_again(ours: Tenant, state: Any) -> None:
     # Given messages that were stored, and a log that holds them again,
     ours.chat()
@@ -217,6 +244,18 @@ def test_folding_keeps_the_create_and_the_newest_text() -> None:
     (change,) = fold(events)
 
     assert (change.created, change.arrival, change.text) == (1, 3, "c")
+
+
+@pytest.mark.parametrize("micros", [0, 1, 120_000, 999_999])
+def test_a_moment_is_stored_as_django_would_store_it(micros: int) -> None:
+    # So that it is found by comparing: on SQLite both are texts.
+    arrival = 1_700_000_000_000_000 + micros
+    adapted = connection.ops.adapt_datetimefield_value(to_datetime(arrival))
+
+    moment = bulk.moments()
+
+    assert moment(arrival) == f"'{adapted}'"
+    assert moment(arrival) == f"'{adapted}'", "the second time"
 
 
 def test_five_drains_at_once_store_everything_once(ours: Tenant, theirs: Tenant) -> None:

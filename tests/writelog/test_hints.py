@@ -44,17 +44,17 @@ def test_a_write_that_comes_as_a_drain_ends_asks_for_the_next(ours: Tenant, monk
     # Given a drain that has found the log empty, and has not ended yet,
     ours.chat()
     before = waiting_tasks()
-    length = log.length
+    remove = log.remove
 
-    def find_empty_then_write(partition: int) -> int:
-        found = length(partition)
-        if not found:
-            ours.message(1, "late")
-        return found
+    def find_empty_then_write(*args: Any) -> log.Left:
+        left = remove(*args)
+        assert not left.events
+        ours.message(1, "late")
+        return left
 
     # when a message is posted, then it asks for a drain of its own.
     with monkeypatch.context() as patched:
-        patched.setattr(log, "length", find_empty_then_write)
+        patched.setattr(log, "remove", find_empty_then_write)
         drain(partition_of(ours.token))
     assert log.length(partition_of(ours.token)) == 1
     assert waiting_tasks() == before + 1
