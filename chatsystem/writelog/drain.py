@@ -63,6 +63,7 @@ def _drain_batch(partition: int, skip: bool) -> int:
     with locked(partition, skip=skip) as row:
         if row is None:
             return 0
+        began = time.monotonic()
         # Read under the lock: who read before it could hold what the lock's last holder has stored meanwhile.
         events = log.read(partition, BATCH)
         if not events:
@@ -85,7 +86,7 @@ def _drain_batch(partition: int, skip: bool) -> int:
         row.drained_through = through
         row.save(update_fields=["drained_through"])
     # Only now: the other way round a crash between the two would lose the events.
-    log.remove(partition, through, events, dead_arrivals)
+    log.remove(partition, through, events, dead_arrivals, time.monotonic() - began)
     return len(events)
 
 

@@ -19,6 +19,7 @@ from django.conf import settings
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from chatsystem.writelog import work
 from chatsystem.writelog.events import Event
 from chatsystem.writelog.keys import BEHIND, HEARTBEAT, PARTITIONS, PROBE, Keys, partition_of
 
@@ -35,6 +36,9 @@ SEEDING_LEASE = 3
 
 #: Errors that are Redis's own answer: it has done nothing. Behind the others it may have done what it was asked.
 REFUSALS = (redis.ResponseError, redis.BusyLoadingError)
+
+#: How Redis answers a question about a stream to which nothing was ever added.
+NO_SUCH_KEY = "no such key"
 
 #: What Redis and its driver say of 'not now'. NoScriptError: it restarted between the loading of a script and its call.
 UNAVAILABLE = (
@@ -143,6 +147,14 @@ class Backlog:
     events: int
     #: Age of the oldest event.
     seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """Events that have come through a partition's log since there is one."""
+
+    acknowledged: int
+    stored: int
 
 
 @cache
@@ -297,17 +309,25 @@ def read(partition: int, count: int, after: int = 0) -> list[Event]:
     return [Event(int(key.partition("-")[0]), e["verb"], e["path"], e["text"]) for key, e in entries]
 
 
-def remove(partition: int, through: int, events: Sequence[Event], dead: Collection[int] = ()) -> None:
+def remove(
+    partition: int,
+    through: int,
+    events: Sequence[Event],
+    dead: Collection[int] = (),
+    seconds: float | None = None,
+) -> None:
     """Forgets `events`, which the database has committed: in the log up to `through`, and in the pending view.
 
-    Those whose arrival is in `dead` stay in the view: their text is stored nowhere else that reads look.
+    Those whose arrival is in `dead` stay in the view: their text is stored nowhere else that reads look. `seconds` is
+    how long their drain took, if it was one.
     """
     keys = Keys(partition)
     arguments: list[str | int] = [through]
+    arguments += ("", "", "") if seconds is None else work.of_drain(seconds, len(events))
     for event in events:
         arguments += [event.path, event.arrival, len(event.text.encode()), "0" if event.arrival in dead else "1"]
     with _available():
-        _script("remove")(keys=[keys.log, keys.pending, keys.stored, keys.usage], args=arguments)
+        _script("remove")(keys=[keys.log, keys.pending, keys.stored, keys.usage, keys.work], args=arguments)
 
 
 def stored_through(partition: int) -> int:
@@ -425,6 +445,36 @@ def backlog() -> Backlog:
     with _available():
         now = _now()
     return Backlog(sum(lengths().values()), max(now - horizon(), 0) / 1_000_000)
+
+
+def totals() -> list[Totals]:
+    """Of each partition. Streams count what is added to them, also over a restart: append has nothing to do for it."""
+    with _available():
+        pipeline = client().pipeline(transaction=False)
+        for partition in range(PARTITIONS):
+            pipeline.xinfo_stream(Keys(partition).log)
+        found = pipeline.execute(raise_on_error=False)
+    return [_total(stream) for stream in found]
+
+
+def _total(stream: dict[str, Any] | redis.RedisError) -> Totals:
+    if isinstance(stream, redis.ResponseError) and str(stream) == NO_SUCH_KEY:
+        return Totals(0, 0)
+    if isinstance(stream, redis.RedisError):
+        raise stream
+    added: int = stream["entries-added"]
+    return Totals(added, added - stream["length"])
+
+
+def done() -> work.Work:
+    """What the workers have done, in all partitions together."""
+    with _available():
+        return work.Work.parse(_of_all("hgetall", "work"))
+
+
+def count_drifts(partition: int, drifts: int) -> None:
+    with _available():
+        client().hincrby(Keys(partition).work, work.DRIFTS, drifts)
 
 
 def _now() -> int:

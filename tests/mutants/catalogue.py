@@ -105,7 +105,7 @@ MUTANTS = [
         edit(
             "lua/remove.lua",
             "redis.call('XTRIM', log_key, 'MINID', string.format('%.0f', through + 1))",
-            "redis.call('XTRIM', log_key, 'MAXLEN', math.max(0, redis.call('XLEN', log_key) - (#ARGV - 1) / 4))",
+            "redis.call('XTRIM', log_key, 'MAXLEN', math.max(0, redis.call('XLEN', log_key) - (#ARGV - 4) / 4))",
         ),
         (DRAIN, MODEL),
     ),
@@ -385,8 +385,8 @@ MUTANTS = [
         "what is acknowledged cannot be read any more",
         edit(
             "drain.py",
-            "log.remove(partition, through, events, dead_arrivals)",
-            "log.remove(partition, through, events)",
+            "log.remove(partition, through, events, dead_arrivals, ",
+            "log.remove(partition, through, events, (), ",
         ),
         (DRAIN, MODEL),
     ),

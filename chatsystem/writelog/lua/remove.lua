@@ -1,21 +1,30 @@
 #!lua flags=allow-oom
 -- remove: forgets events that the database has committed. Runs in a full Redis too, or it would stay full.
 --
--- KEYS  1 log (STREAM)  2 pending (HASH)  3 stored (STRING)  4 usage (HASH)
+-- KEYS  1 log (STREAM)  2 pending (HASH)  3 stored (STRING)  4 usage (HASH)  5 work (HASH)
 -- ARGV  1 through  arrival of the newest event committed: by arrival, not by count, so that a second remover cannot take
 --                  what nobody has stored
---       2 …        four for each of the log's events up to there: path, arrival, bytes of its text, and '1' when the
+--       2 took     microseconds that the drain took; '' when this is no drain's
+--       3 4        the fields of work that count a drain of this time, and of this size
+--       5 …        four for each of the log's events up to there: path, arrival, bytes of its text, and '1' when the
 --                  pending view may forget it, unless something newer is pending there
 -- returns how many events left the log
-local log_key, pending_key, stored_key, usage_key = unpack(KEYS)
+local log_key, pending_key, stored_key, usage_key, work_key = unpack(KEYS)
 local through = tonumber(ARGV[1])
+local FIRST_EVENT = 5
+if ARGV[2] ~= '' then
+  redis.call('HINCRBY', work_key, 'took', ARGV[2])
+  redis.call('HINCRBY', work_key, 'events', (#ARGV - FIRST_EVENT + 1) / 4)
+  redis.call('HINCRBY', work_key, ARGV[3], 1)
+  redis.call('HINCRBY', work_key, ARGV[4], 1)
+end
 
 -- Who comes second finds that the log begins later: only what leaves it now is taken off the usage.
 local oldest = redis.call('XRANGE', log_key, '-', '+', 'COUNT', 1)[1]
 local first = oldest and tonumber(string.match(oldest[1], '^%d+')) or math.huge
 local events, bytes = {}, {}
 
-for i = 2, #ARGV, 4 do
+for i = FIRST_EVENT, #ARGV, 4 do
   local path, arrival = ARGV[i], ARGV[i + 1]
   if ARGV[i + 3] == '1' then
     local pending = redis.call('HGET', pending_key, path)
