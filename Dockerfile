@@ -20,7 +20,8 @@ COPY --from=builder /venv /venv
 ENV PATH=/venv/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1 \
-    STATIC_ROOT=/static
+    STATIC_ROOT=/static \
+    METRICS_DIR=/tmp/metrics
 WORKDIR /app
 COPY . .
 RUN python -m compileall -q . && python manage.py collectstatic --no-input

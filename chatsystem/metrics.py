@@ -1,6 +1,7 @@
 """Metrics for Prometheus: what all processes share is asked of each dependency when somebody looks.
 
-Any process may answer, and none has anything to remember. Documented in docs/operations.md.
+Any process may answer. Only the requests are each web process's own (request_metrics.py). Documented in
+docs/operations.md.
 """
 
 from __future__ import annotations
@@ -8,10 +9,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Iterator
 
+from django.conf import settings
 from django.http import HttpResponse
 from django.utils.module_loading import import_string
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 from rest_framework.decorators import api_view, content_negotiation_class
@@ -100,8 +103,16 @@ def _of_the_database() -> Iterator[Metric]:
     yield GaugeMetricFamily("chatsystem_index_lag_seconds", "Age of the oldest of them.", lag.seconds)
 
 
+class Requests(Collector):
+    """Of all web processes of this host."""
+
+    def collect(self) -> Iterable[Metric]:
+        return MultiProcessCollector(None, str(settings.METRICS_DIR)).collect() if settings.METRICS_DIR.is_dir() else ()
+
+
 registry = CollectorRegistry()
 registry.register(Shared())
+registry.register(Requests())
 
 
 class AnyAccept(BaseContentNegotiation):
