@@ -21,7 +21,8 @@ ENV PATH=/venv/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1 \
     LOG_FORMAT=json \
-    STATIC_ROOT=/static
+    STATIC_ROOT=/static \
+    METRICS_DIR=/tmp/metrics
 WORKDIR /app
 COPY . .
 RUN python -m compileall -q . && python manage.py collectstatic --no-input

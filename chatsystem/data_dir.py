@@ -44,6 +44,11 @@ class DataDir:
         return self.root / "run"
 
     @property
+    def metrics(self) -> Path:
+        """What the web processes count of their requests (request_metrics.py)."""
+        return self.run / "metrics"
+
+    @property
     def redis_socket(self) -> Path:
         """The state Redis's Unix socket: in DATA_DIR, or in the temporary folder when that path is too long for one."""
         socket = self.run / "redis.sock"

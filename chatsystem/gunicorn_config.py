@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from chatsystem.server import ApiWorker
+
 worker_class = "chatsystem.server.ApiWorker"
 workers = 2
 threads = 8
@@ -24,3 +29,7 @@ accesslog = None
 forwarder_headers = ""
 # Its default place is shared by all gunicorns of a user.
 control_socket_disable = True
+
+
+def post_request(worker: ApiWorker, req: Any, environ: dict[str, Any], resp: Any) -> None:
+    worker.count(req, environ, resp)

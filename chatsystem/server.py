@@ -27,6 +27,7 @@ from gunicorn.http.errors import (
 )
 from gunicorn.workers.gthread import _DEFER, TConn, ThreadWorker
 
+from chatsystem import request_metrics
 from chatsystem.logs.redaction import without_values
 from chatsystem.turns import Turns
 
@@ -133,6 +134,7 @@ class ApiWorker(ThreadWorker):
         if begun is None:
             self.finish_request(conn, DEFERRED)
             return
+        conn.arrived = time.perf_counter()
         found = PARTY.match(begun)
         if self.turns.wait(found[1].decode() if found else "", conn):
             self.take_turns()
@@ -159,6 +161,16 @@ class ApiWorker(ThreadWorker):
             linger(conn.sock)
         return keep_alive
 
+    def handle_request(self, req: Any, conn: TConn) -> Any:
+        req.arrived = conn.arrived
+        return super().handle_request(req, conn)
+
+    def count(self, req: Any, environ: dict[str, Any], resp: Any) -> None:
+        """Called when a request was answered, or failed: without a status `handle_error` answers, and counts."""
+        if resp is not None and resp.status_code is not None:
+            seconds = time.perf_counter() - req.arrived
+            request_metrics.observe(environ.get(request_metrics.MATCH), req.method, resp.status_code, seconds)
+
     def handle_error(self, req: Any, client: socket.socket, addr: Any, exc: Exception) -> None:
         """Neither the request line nor the exception's text is logged: both hold tokens."""
         status, kind, code, detail = answer_to(exc)
@@ -166,6 +178,8 @@ class ApiWorker(ThreadWorker):
             self.log.info("Refused a request: %s", code)
         else:
             self.log.error("Error handling a request:\n%s", without_values(exc))
+        # Refused as soon as it was read.
+        request_metrics.observe(None, "" if req is None else req.method, status, 0.0)
         try:
             util.write_nonblock(client, error_response(status, kind, code, detail))
         except OSError:
@@ -191,6 +205,7 @@ def refuse(conn: TConn) -> bool:
     unavailable = error_response(
         HTTPStatus.SERVICE_UNAVAILABLE, "server_error", "service_unavailable", busy, "Retry-After: 1"
     )
+    request_metrics.observe(None, "", HTTPStatus.SERVICE_UNAVAILABLE, time.perf_counter() - conn.arrived)
     conn.sock.setblocking(True)
     conn.sock.sendall(unavailable)
     linger(conn.sock)

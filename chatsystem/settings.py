@@ -204,6 +204,11 @@ CELERY_BEAT_SCHEDULE = {
     "reconcile-counts": {"task": "writelog.reconcile", "schedule": every(30), "options": {"expires": 60}},
 }
 
+# Metrics --------------------------------------------------------------------------------------------------------------
+
+#: Where the web processes of a host count their requests, each in a file of its own.
+METRICS_DIR = env.path("METRICS_DIR", DATA_DIR.metrics)
+
 # API ------------------------------------------------------------------------------------------------------------------
 
 #: Bytes that a request's body may have.

@@ -1,4 +1,7 @@
-"""The WSGI entry point that gunicorn serves: Django, behind two corrections. Documented in docs/api.md."""
+"""The WSGI entry point that gunicorn serves: Django, behind two corrections. Documented in docs/api.md.
+
+It tells the server each request's route, for the metrics.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +10,28 @@ import sys
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from django.core.wsgi import get_wsgi_application
+import django
+from django.conf import settings
+from django.core.handlers.wsgi import WSGIHandler
+from django.http import HttpRequest, HttpResponseBase
 from django.utils.http import parse_header_parameters
+
+from chatsystem import request_metrics
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "chatsystem.settings")
 
-django = get_wsgi_application()
+django.setup(set_prefix=False)
+request_metrics.share(settings.METRICS_DIR)
+
+
+class Handler(WSGIHandler):
+    def get_response(self, request: HttpRequest) -> HttpResponseBase:
+        response = super().get_response(request)
+        request.META[request_metrics.MATCH] = request.resolver_match
+        return response
+
+
+handler = Handler()
 
 
 def application(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
@@ -23,7 +42,7 @@ def application(environ: dict[str, Any], start_response: Callable[..., Any]) -> 
         # Django decodes the query, too, by the body's charset: it would miss `limit=5` under UTF-16, and raise, outside
         # of whatever makes answers of exceptions, under zlib. The parser refuses this charset (415).
         environ["CONTENT_TYPE"] = "application/json; charset=unsupported"
-    return django(environ, start_response)
+    return handler(environ, start_response)
 
 
 def _in_utf8(content_type: str) -> bool:

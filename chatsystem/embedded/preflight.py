@@ -54,6 +54,8 @@ def claimed(options: Options) -> Iterator[None]:
 def make_folders(data_dir: DataDir) -> None:
     try:
         data_dir.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        # Those of the last run: a power cut may have left half of a file.
+        shutil.rmtree(data_dir.metrics, ignore_errors=True)
         for folder in (data_dir.run, data_dir.logs, data_dir.redis, data_dir.redis_socket.parent):
             folder.mkdir(mode=0o700, exist_ok=True)
             _check_ours(folder)

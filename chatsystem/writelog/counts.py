@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 
 from django.conf import settings
@@ -12,6 +13,7 @@ from django.db.models import Count, F, Model, OuterRef, QuerySet, Subquery
 from django.db.models.functions import Coalesce
 from django.utils.module_loading import import_string
 
+from chatsystem.writelog import log
 from chatsystem.writelog.keys import partition_of
 from chatsystem.writelog.partitions import locked
 
@@ -72,6 +74,10 @@ class ChildCount:
             for drift in drifts:
                 self.parent._default_manager.filter(pk=drift.parent_id).update(**{self.field: drift.actual})
             parents.filter(recount_due=True).update(recount_due=False)
+        if drifts:
+            # The line below tells of it, too, where Redis is away.
+            with suppress(log.LogUnavailable):
+                log.count_drifts(partition, len(drifts))
         for drift in drifts:
             logger.error("%s drifted: id %d had %d, has %d", self, drift.parent_id, drift.stored, drift.actual)
         return drifts

@@ -77,6 +77,7 @@ def _drain_batch(partition: int, skip: bool) -> tuple[int, log.Left]:
     with locked(partition, skip=skip) as row:
         if row is None:
             return 0, NOTHING
+        began = time.monotonic()
         # Read under the lock: who read before it could hold what the lock's last holder has stored meanwhile.
         events = log.read(partition, BATCH)
         if not events:
@@ -103,7 +104,7 @@ def _drain_batch(partition: int, skip: bool) -> tuple[int, log.Left]:
         row.drained_through = through
         row.save(update_fields=["drained_through"])
     # Only now: the other way round a crash between the two would lose the events.
-    return len(events), log.remove(partition, through, events, dead_arrivals)
+    return len(events), log.remove(partition, through, events, dead_arrivals, time.monotonic() - began)
 
 
 def store(events: Sequence[Event]) -> list[tuple[Event, Exception]]:

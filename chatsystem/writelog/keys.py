@@ -18,6 +18,8 @@ key                        | type   | written by   | presence means             
                            |        |              | has committed                                 |
 `{p}:receipt:<scope>:<id>` | string | append       | this request was answered, and with what      | its time to live
 `{p}:hinted`               | string | append       | a drain was asked for and has not begun       | drain; 2 s
+`{p}:work`                 | hash   | remove,      | how many drains there were, how long and how  | nobody
+                           |        | reconcile    | large (work.py), and how many drifts          |
 `{p}:seeding`              | string | seed         | someone compares numbers with the database    | seed; its lease
 `heartbeat`                | string | workers      | a worker was at work                          | 15 s
 `probe`                    | string | readiness    | writes are taken                              | 1 s
@@ -82,6 +84,10 @@ class Keys:
     @property
     def usage(self) -> str:
         return self._key("usage")
+
+    @property
+    def work(self) -> str:
+        return self._key("work")
 
     @property
     def hinted(self) -> str:

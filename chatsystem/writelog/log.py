@@ -21,6 +21,7 @@ from django.conf import settings
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from chatsystem.writelog import work
 from chatsystem.writelog.events import Event
 from chatsystem.writelog.keys import BEHIND, HEARTBEAT, PARTITIONS, PROBE, Keys, partition_of
 
@@ -37,6 +38,9 @@ SEEDING_LEASE = 3
 
 #: Errors that are Redis's own answer: it has done nothing. Behind the others it may have done what it was asked.
 REFUSALS = (redis.ResponseError, redis.BusyLoadingError)
+
+#: How Redis answers a question about a stream to which nothing was ever added.
+NO_SUCH_KEY = "no such key"
 
 #: What Redis and its driver say of 'not now'. NoScriptError: it restarted between the loading of a script and its call.
 UNAVAILABLE = (
@@ -153,6 +157,14 @@ class Backlog:
     events: int
     #: Age of the oldest event.
     seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """Events that have come through a partition's log since there is one."""
+
+    acknowledged: int
+    stored: int
 
 
 @cache
@@ -337,15 +349,27 @@ def _arrival(id: str) -> int:
     return int(id.removesuffix("-0"))
 
 
-def remove(partition: int, through: int, events: Sequence[Event], dead: Collection[int] = ()) -> Left:
+def remove(
+    partition: int,
+    through: int,
+    events: Sequence[Event],
+    dead: Collection[int] = (),
+    seconds: float | None = None,
+) -> Left:
     """Forgets `events`, which the database has committed: in the log up to `through`, and in the pending view.
 
-    Those whose arrival is in `dead` stay in the view: their text is stored nowhere else that reads look.
+    Those whose arrival is in `dead` stay in the view: their text is stored nowhere else that reads look. `seconds` is
+    how long their drain took, if it was one.
     """
     keys = Keys(partition)
     arrivals, _, paths, texts = zip(*events, strict=True)
     told = json.dumps([paths, arrivals, [len(text.encode()) for text in texts], list(dead)])
-    left, hinted = _run("remove", [keys.log, keys.pending, keys.stored, keys.usage, keys.hinted], [through, told])
+    of_drain = () if seconds is None else work.of_drain(seconds, len(events))
+    left, hinted = _run(
+        "remove",
+        [keys.log, keys.pending, keys.stored, keys.usage, keys.hinted, keys.work],
+        [through, told, *of_drain],
+    )
     return Left(left, bool(hinted))
 
 
@@ -463,6 +487,36 @@ def backlog() -> Backlog:
     with _available():
         now = _now()
     return Backlog(sum(lengths().values()), max(now - horizon(), 0) / 1_000_000)
+
+
+def totals() -> list[Totals]:
+    """Of each partition. Streams count what is added to them, also over a restart: append has nothing to do for it."""
+    with _available():
+        pipeline = client().pipeline(transaction=False)
+        for partition in range(PARTITIONS):
+            pipeline.xinfo_stream(Keys(partition).log)
+        found = pipeline.execute(raise_on_error=False)
+    return [_total(stream) for stream in found]
+
+
+def _total(stream: dict[str, Any] | redis.RedisError) -> Totals:
+    if isinstance(stream, redis.ResponseError) and str(stream) == NO_SUCH_KEY:
+        return Totals(0, 0)
+    if isinstance(stream, redis.RedisError):
+        raise stream
+    added: int = stream["entries-added"]
+    return Totals(added, added - stream["length"])
+
+
+def done() -> work.Work:
+    """What the workers have done, in all partitions together."""
+    with _available():
+        return work.Work.parse(_of_all("hgetall", "work"))
+
+
+def count_drifts(partition: int, drifts: int) -> None:
+    with _available():
+        client().hincrby(Keys(partition).work, work.DRIFTS, drifts)
 
 
 def _now() -> int:

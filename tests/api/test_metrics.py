@@ -1,8 +1,9 @@
-"""GET /metrics: what waits where, in Prometheus text, whatever is away."""
+"""GET /metrics: what waits where and what was done, in Prometheus text, whatever is away."""
 
 from __future__ import annotations
 
 import time
+from collections import defaultdict
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,30 +12,63 @@ from django.db import connection
 from prometheus_client.parser import text_string_to_metric_families
 
 from applications.models import Application
+from chatsystem import metrics
+from chatsystem.writelog import counts, log
+from chatsystem.writelog.keys import partition_of
 from tests.bench import RealRedis, Tenant, drain_all
 
-OF_THE_STATE = {"chatsystem_log_events", "chatsystem_log_age_seconds"}
-OF_THE_DATABASE = {"chatsystem_dead_events", "chatsystem_outbox_entries", "chatsystem_index_lag_seconds"}
-UP = {"state": 1.0, "database": 1.0}
+WAITING_FOR_THE_DATABASE = {"chatsystem_log_events", "chatsystem_log_age_seconds"}
+WAITING_FOR_THE_INDEX = {"chatsystem_outbox_entries", "chatsystem_index_lag_seconds"}
+OF_THE_STATE = WAITING_FOR_THE_DATABASE | {
+    "chatsystem_halted_partitions",
+    "chatsystem_acknowledged_events_total",
+    "chatsystem_stored_events_total",
+    "chatsystem_drain_duration_seconds_bucket",
+    "chatsystem_drain_duration_seconds_count",
+    "chatsystem_drain_duration_seconds_sum",
+    "chatsystem_drain_batch_events_bucket",
+    "chatsystem_drain_batch_events_count",
+    "chatsystem_drain_batch_events_sum",
+    "chatsystem_count_drifts_total",
+}
+OF_THE_DATABASE = WAITING_FOR_THE_INDEX | {"chatsystem_dead_events"}
+UP = {"state": 1.0, "database": 1.0, "search": 1.0, "workers": 1.0}
+
+Labels = dict[str, str]
 
 
-def scraped(tenant: Tenant) -> tuple[dict[str, float], dict[str, float]]:
-    """The metrics by name, and which dependencies are up."""
+@pytest.fixture(autouse=True)
+def working(state: object) -> None:
+    """Workers that have just been at work."""
+    log.beat_heart()
+
+
+def samples(tenant: Tenant) -> dict[str, list[tuple[Labels, float]]]:
+    """Those of each name."""
     response = tenant.api.get("/metrics", headers={"Accept": "text/plain;version=0.0.4"})
     assert response.status_code == 200, response.content
     assert response.headers["Content-Type"].startswith("text/plain; version=")
-    samples = [
-        sample for family in text_string_to_metric_families(response.content.decode()) for sample in family.samples
-    ]
-    up = {sample.labels["dependency"]: sample.value for sample in samples if sample.labels}
-    return {sample.name: sample.value for sample in samples if not sample.labels}, up
+    found = defaultdict(list)
+    for family in text_string_to_metric_families(response.content.decode()):
+        assert family.documentation, family.name
+        for sample in family.samples:
+            found[sample.name].append((sample.labels, sample.value))
+    return found
+
+
+def scraped(tenant: Tenant) -> tuple[dict[str, float], dict[str, float]]:
+    """The metrics by name, summed up over their labels, and which dependencies are up."""
+    found = samples(tenant)
+    up = {labels["dependency"]: value for labels, value in found.pop("chatsystem_up")}
+    return {name: sum(value for _, value in values) for name, values in found.items()}, up
 
 
 def test_what_waits_to_be_stored_and_to_be_indexed_is_counted_with_its_age(ours: Tenant) -> None:
     # Given nothing that waits,
     drain_all()
     found, up = scraped(ours)
-    assert (found, up) == (dict.fromkeys(OF_THE_STATE | OF_THE_DATABASE, 0.0), UP)
+    assert (found.keys(), up) == (OF_THE_STATE | OF_THE_DATABASE, UP)
+    assert not [name for name in WAITING_FOR_THE_DATABASE | OF_THE_DATABASE if found[name]]
 
     # when writes are acknowledged and not stored, then they are counted, and age;
     began = time.monotonic()
@@ -52,6 +86,67 @@ def test_what_waits_to_be_stored_and_to_be_indexed_is_counted_with_its_age(ours:
     assert 0 < found["chatsystem_index_lag_seconds"] <= time.monotonic() - began
 
 
+def totals(tenant: Tenant) -> tuple[float, float]:
+    """Acknowledged and stored in the tenant's partition."""
+    found, partition = samples(tenant), {"partition": str(partition_of(tenant.token))}
+    [acknowledged] = [value for labels, value in found["chatsystem_acknowledged_events_total"] if labels == partition]
+    [stored] = [value for labels, value in found["chatsystem_stored_events_total"] if labels == partition]
+    return acknowledged, stored
+
+
+def test_each_acknowledged_and_each_stored_event_is_counted_once_and_a_restart_of_redis_loses_none(
+    ours: Tenant, redis_server: RealRedis
+) -> None:
+    # Given an application's own create, a chat and three messages, one of them sent twice, and one that is refused,
+    ours.chat()
+    for _ in range(2):
+        ours.message(1, "once", **{"Idempotency-Key": "k"})
+    ours.batch(1, ["two", "three"])
+    assert ours.api.post(f"{ours.path}/chats/1/messages", {"body": ""}, format="json").status_code == 400
+    assert totals(ours) == (5, 0)
+
+    # when Redis is killed before and after they are stored, then none of it is forgotten,
+    redis_server.restart()
+    assert totals(ours) == (5, 0)
+    drain_all()
+    redis_server.restart()
+    assert totals(ours) == (5, 5)
+
+    # and it goes on from there.
+    ours.message(1, "four")
+    assert totals(ours) == (6, 5)
+
+
+def test_a_drain_is_counted_by_its_time_and_by_its_size(ours: Tenant) -> None:
+    drain_all()
+    before, _ = scraped(ours)
+    ours.chat()
+    ours.batch(1, ["a message"] * 30)
+    began = time.monotonic()
+
+    drain_all()
+
+    took = time.monotonic() - began
+    found, _ = scraped(ours)
+    moved = {name: found[name] - before[name] for name in found}
+    assert (moved["chatsystem_drain_duration_seconds_count"], moved["chatsystem_drain_batch_events_count"]) == (1, 1)
+    assert 0 < moved["chatsystem_drain_duration_seconds_sum"] <= took
+    assert moved["chatsystem_drain_batch_events_sum"] == 31
+    sizes = {labels["le"]: value for labels, value in samples(ours)["chatsystem_drain_batch_events_bucket"]}
+    assert (sizes["10.0"], sizes["50.0"], sizes["+Inf"]) == (1, 2, 2)
+
+
+def test_a_count_that_the_reconcile_found_wrong_is_counted(ours: Tenant) -> None:
+    ours.chat()
+    drain_all()
+    Application.objects.update(chats_count=5)
+
+    assert len(counts.reconcile_due()) == 1
+
+    found, _ = scraped(ours)
+    assert found["chatsystem_count_drifts_total"] == 1
+
+
 def test_dead_events_are_counted(ours: Tenant) -> None:
     drain_all()
     Application.objects.all().delete()
@@ -64,6 +159,14 @@ def test_dead_events_are_counted(ours: Tenant) -> None:
     assert found["chatsystem_dead_events"] == 2
 
 
+def test_halted_partitions_are_counted(ours: Tenant) -> None:
+    log.halt(partition_of(ours.token))
+
+    found, _ = scraped(ours)
+
+    assert found["chatsystem_halted_partitions"] == 1
+
+
 def test_without_redis_its_metrics_are_absent_and_it_is_told_as_not_up(ours: Tenant, redis_server: RealRedis) -> None:
     redis_server.kill()
     try:
@@ -71,7 +174,7 @@ def test_without_redis_its_metrics_are_absent_and_it_is_told_as_not_up(ours: Ten
     finally:
         redis_server.start()
 
-    assert (set(found), up) == (OF_THE_DATABASE, UP | {"state": 0.0})
+    assert (set(found), up) == (OF_THE_DATABASE, UP | {"state": 0.0, "workers": 0.0})
 
 
 @pytest.fixture
@@ -87,6 +190,25 @@ def test_without_the_database_its_metrics_are_absent_and_it_is_told_as_not_up(ou
     found, up = scraped(ours)
 
     assert (set(found), up) == (OF_THE_STATE, UP | {"database": 0.0})
+
+
+def test_workers_that_are_silent_are_told_as_not_up(ours: Tenant, state: Any) -> None:
+    state.delete("heartbeat")
+
+    assert scraped(ours)[1] == UP | {"workers": 0.0}
+
+
+def test_one_that_is_silent_does_not_keep_a_scrape_waiting_for_longer_than_scrapers_wait(
+    ours: Tenant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(metrics, "PATIENCE", 0.2)
+    monkeypatch.setattr("search.backends.fts5.Fts5Backend.ping", lambda backend: time.sleep(3))
+    began = time.monotonic()
+
+    found, up = scraped(ours)
+
+    assert time.monotonic() - began < 2
+    assert (set(found), up) == (OF_THE_STATE | OF_THE_DATABASE, UP | {"search": 0.0})
 
 
 def test_metrics_cross_applications_and_need_the_admin_key_where_there_is_one(ours: Tenant, settings: Any) -> None:

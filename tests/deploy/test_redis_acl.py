@@ -116,6 +116,8 @@ def test_the_user_may_run_exactly_what_the_code_runs(state: DeployedRedis, redis
     assert [m["body"] for m in ours.get("/chats/1/messages")["results"]] == ["one", "zwei", "three"]
     log.withdraw(partition_of(ours.token), f"{ours.token}/1/3", 0, "update", None)
     assert drain_all() > 0
+    log.count_drifts(partition_of(ours.token), 1)
+    assert 'chatsystem_up{dependency="state"} 1.0' in api.get("/metrics").content.decode()
     assert ours.get("/chats/1/messages/2")["body"] == "zwei"
     assert api.get("/applications").status_code == 200
 

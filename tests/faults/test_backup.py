@@ -162,7 +162,7 @@ def test_a_pair_copied_in_the_wrong_order_is_refused(
     # when they are restored, then what lies between is missed: nothing is accepted, or given a lost number.
     restored = backup.restore(tmp_path / "restored", fresh_server)
     with started(restored):
-        eventually(lambda: restored.states()["database"] == "older than it was: 1 partitions are halted")
+        eventually(lambda: restored.states()["database"] == "degraded: older than it was: 1 partitions are halted")
         chats = f"{restored.url}/applications/{token}/chats"
         assert requests.post(chats, json={"title": "refused"}, timeout=20).status_code == 503
 

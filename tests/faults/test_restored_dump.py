@@ -33,7 +33,7 @@ def test_an_older_dump_is_refused_until_the_loss_is_accepted_and_no_number_is_gi
     # then it is not long until nothing is accepted and nothing read, and readiness says why,
     eventually(lambda: client._try("GET", url).status_code == 503, within=10)
     assert client._try("POST", url, {"body": "refused"}).status_code == 503
-    assert product.states()["database"] == "older than it was: 1 partitions are halted"
+    assert product.states()["database"] == "degraded: older than it was: 1 partitions are halted"
     # also after a start of everything.
     product.kill_everything()
     product.start()

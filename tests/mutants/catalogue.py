@@ -377,8 +377,8 @@ MUTANTS = [
         "what is acknowledged cannot be read any more",
         edit(
             "drain.py",
-            "log.remove(partition, through, events, dead_arrivals)",
-            "log.remove(partition, through, events)",
+            "log.remove(partition, through, events, dead_arrivals, ",
+            "log.remove(partition, through, events, (), ",
         ),
         (DRAIN, MODEL),
     ),

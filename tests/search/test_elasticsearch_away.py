@@ -61,7 +61,7 @@ def test_a_cluster_that_was_killed_costs_searches_and_no_message(
     response = api.get("/search/hello", {"application": ours.token})
     assert response.status_code == 503
     assert int(response["Retry-After"]) >= 1
-    assert api.get("/health/ready").json()["dependencies"]["search"] == "SearchUnavailable"
+    assert api.get("/health/ready").json()["dependencies"]["search"] == "down: SearchUnavailable (ConnectionError)"
     ours.message(1, "hello three")
     drained()
     with caplog.at_level(logging.INFO):

@@ -98,7 +98,7 @@ def test_the_sweep_sees_it_without_a_write_and_readiness_and_the_check_tell(
 
     ready = ours.api.get("/health/ready").json()
     assert ready["status"] == "degraded"
-    assert ready["dependencies"]["database"] == "older than it was: 1 partitions are halted"
+    assert ready["dependencies"]["database"] == "degraded: older than it was: 1 partitions are halted"
     assert [error.id for error in run_checks(databases=["default"])] == ["chatsystem.E005"]
     # Who has lost nothing goes on.
     assert theirs.message(1)["number"] == 2

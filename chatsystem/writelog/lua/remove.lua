@@ -1,14 +1,16 @@
 #!lua flags=allow-oom
 -- remove: forgets events that the database has committed. Runs in a full Redis too, or it would stay full.
 --
--- KEYS  1 log (STREAM)  2 pending (HASH)  3 stored (STRING)  4 usage (HASH)  5 hinted (STRING)
+-- KEYS  1 log (STREAM)  2 pending (HASH)  3 stored (STRING)  4 usage (HASH)  5 hinted (STRING)  6 work (HASH)
 -- ARGV  1 through  arrival of the newest event committed: by arrival, not by count, so that a second remover cannot take
 --                  what nobody has stored
 --       2 events   of the log up to there, as JSON: their paths, their arrivals, the bytes of their texts, and the
 --                  arrivals of those that stay in the pending view. It forgets the others, unless something newer is
 --                  pending there
+--       3 took     microseconds that the drain took, if this is a drain's; then
+--       4 5        the fields of work that count a drain of this time, and of this size
 -- returns {left, hinted}: how many events the log still holds, and 1 when a drain was asked for that has not begun
-local log_key, pending_key, stored_key, usage_key, hinted_key = unpack(KEYS)
+local log_key, pending_key, stored_key, usage_key, hinted_key, work_key = unpack(KEYS)
 local through = tonumber(ARGV[1])
 -- Pending entries that are looked at by one command: each holds a text.
 local AT_ONCE = 100
@@ -19,6 +21,12 @@ local first = oldest and tonumber(string.match(oldest[1], '^%d+')) or math.huge
 local paths, arrivals, sizes, staying = unpack(cjson.decode(ARGV[2]))
 local events, bytes, stays = {}, {}, {}
 
+if ARGV[3] then
+  redis.call('HINCRBY', work_key, 'took', ARGV[3])
+  redis.call('HINCRBY', work_key, 'events', #paths)
+  redis.call('HINCRBY', work_key, ARGV[4], 1)
+  redis.call('HINCRBY', work_key, ARGV[5], 1)
+end
 for i, path in ipairs(paths) do
   if first <= arrivals[i] and arrivals[i] <= through then
     local token = string.match(path, '^[^/]+')

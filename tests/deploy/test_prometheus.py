@@ -1,0 +1,150 @@
+"""A real Prometheus scrapes a product that runs: alarms come and go with faults, and what is named is there."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import time
+from collections.abc import Iterator
+
+import pytest
+import requests
+
+from tests.bench import skip_or_fail
+from tests.embedded.product import BASE_DIR, Product, eventually, kill
+from tests.embedded.scrape import scrape
+from tests.services.packages import Missing
+from tests.services.prometheus import Prometheus
+from tests.services.redis import Redis
+
+DASHBOARD = json.loads((BASE_DIR / "deploy/grafana/chatsystem.json").read_text())
+EXPRESSIONS = [(panel["title"], target["expr"]) for panel in DASHBOARD["panels"] for target in panel["targets"]]
+
+#: What a metric is told by beside its own name.
+SUFFIXES = r"_(bucket|count|sum)$"
+NAME = r"\bchatsystem_[a-z_]+\b"
+
+
+@pytest.fixture(scope="module")
+def state(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Redis]:
+    """A state Redis that nobody starts again."""
+    server = Redis(tmp_path_factory.mktemp("state"))
+    server.start()
+    yield server
+    server.kill()
+
+
+@pytest.fixture(scope="module")
+def product(tmp_path_factory: pytest.TempPathFactory, state: Redis) -> Iterator[Product]:
+    url = f"redis://127.0.0.1:{state.port}/0"
+    running = Product(tmp_path_factory.mktemp("monitored"), settings={"REDIS_URL": url})
+    running.start()
+    running.wait_until_ready()
+    yield running
+    running.kill_everything()
+
+
+@pytest.fixture(scope="module")
+def prometheus(tmp_path_factory: pytest.TempPathFactory, product: Product) -> Iterator[Prometheus]:
+    try:
+        server = Prometheus(tmp_path_factory.mktemp("prometheus") / "run", f"127.0.0.1:{product.port}")
+    except Missing as missing:
+        skip_or_fail(missing)
+    server.start()
+    yield server
+    server.kill()
+
+
+def write(product: Product) -> None:
+    token = requests.post(f"{product.url}/applications", json={"name": "ours"}, timeout=20).json()["token"]
+    for title in ("one", "two"):
+        created = requests.post(f"{product.url}/applications/{token}/chats", json={"title": title}, timeout=20)
+        assert created.status_code == 201
+
+
+def well(product: Product, prometheus: Prometheus) -> bool:
+    return product.ready() and set(product.states().values()) == {"ok"} and not prometheus.firing()
+
+
+def test_a_killed_redis_raises_the_alarm_and_its_return_ends_it(
+    product: Product, prometheus: Prometheus, state: Redis
+) -> None:
+    eventually(lambda: well(product, prometheus))
+
+    state.kill()
+    eventually(lambda: "ChatsystemStateRedisDown" in prometheus.firing())
+    assert "ChatsystemWorkersSilent" not in prometheus.firing()
+
+    state.start()
+    eventually(lambda: "ChatsystemStateRedisDown" not in prometheus.firing())
+
+
+def test_killed_workers_raise_the_alarm_and_their_return_ends_it(product: Product, prometheus: Prometheus) -> None:
+    eventually(lambda: product.ready() and "ChatsystemWorkersSilent" not in prometheus.firing())
+
+    # Nobody starts them again meanwhile.
+    product.signal("supervisor.supervisord", signal.SIGSTOP)
+    for pid in product.pids("celery_app worker "):
+        kill(pid)
+    eventually(lambda: "ChatsystemWorkersSilent" in prometheus.firing())
+
+    product.signal("supervisor.supervisord", signal.SIGCONT)
+    eventually(lambda: "ChatsystemWorkersSilent" not in prometheus.firing())
+
+
+def test_a_killed_web_raises_the_alarm_and_its_return_ends_it(product: Product, prometheus: Prometheus) -> None:
+    eventually(lambda: product.ready() and "ChatsystemDown" not in prometheus.firing())
+
+    product.signal("supervisor.supervisord", signal.SIGSTOP)
+    for pid in product.pids(" gunicorn "):
+        kill(pid)
+    eventually(lambda: "ChatsystemDown" in prometheus.firing())
+
+    product.signal("supervisor.supervisord", signal.SIGCONT)
+    eventually(lambda: "ChatsystemDown" not in prometheus.firing())
+
+
+def test_each_expression_of_the_dashboard_finds_something(product: Product, prometheus: Prometheus) -> None:
+    wanting = dict(EXPRESSIONS)
+
+    def asked() -> dict[str, str]:
+        """Those without an answer."""
+        write(product)
+        expressions = [(title, text.replace("$__rate_interval", "20s")) for title, text in EXPRESSIONS]
+        return {title: text for title, text in expressions if not answered(text)}
+
+    def answered(expression: str) -> bool:
+        return any(series["value"][1] != "NaN" for series in prometheus.query(expression))
+
+    deadline = time.monotonic() + 60
+    while wanting and time.monotonic() < deadline:
+        wanting = asked()
+        time.sleep(1)
+    assert wanting == {}
+
+
+def named(*files: str) -> set[str]:
+    texts = [(BASE_DIR / file).read_text() for file in files]
+    return {re.sub(SUFFIXES, "", name) for text in texts for name in re.findall(NAME, text)}
+
+
+def test_what_is_named_is_there_and_what_is_there_is_named(product: Product) -> None:
+    write(product)
+    exported = set(re.findall(r"^# TYPE (\S+) ", scrape(product), re.MULTILINE))
+
+    assert named("docs/operations.md") == exported
+    assert named("deploy/grafana/chatsystem.json") == exported
+    assert named("deploy/prometheus/alerts.yml") | named("docs/runbook.md") <= exported
+
+
+def test_the_dashboard_asks_for_its_prometheus_and_shows_each_panel_in_a_place_of_its_own() -> None:
+    taken: set[tuple[int, int]] = set()
+    for panel in DASHBOARD["panels"]:
+        assert panel["datasource"]["uid"] == "${DS_PROMETHEUS}"
+        at = panel["gridPos"]
+        cells = {(x, y) for x in range(at["x"], at["x"] + at["w"]) for y in range(at["y"], at["y"] + at["h"])}
+        assert not cells & taken, panel["title"]
+        assert max(x for x, _ in cells) < 24
+        taken |= cells
+    assert DASHBOARD["__inputs"][0]["name"] == "DS_PROMETHEUS"
