@@ -12,6 +12,8 @@ key                        | type   | written by   | presence means             
 `{p}:numbers`              | hash   | append, seed | parent path → last number given to a child,   | withdraw
                            |        |              | and the lineage in which that is true         |
 `{p}:usage`                | hash   | append       | token → events and bytes of its that wait     | remove
+`{p}:totals`               | hash   | append       | `acknowledged`: events accepted, ever          | nobody
+                           |        | remove       | `stored`: events that have left the log, ever |
 `{p}:pending`              | hash   | append       | path → newest acknowledged text, for reads    | remove, withdraw
                            |        | halt         | `behind`: the database is older than `stored` | resume, accept
 `{p}:stored`               | string | remove       | arrival of the newest event that a database   | accept lowers it
@@ -82,6 +84,10 @@ class Keys:
     @property
     def usage(self) -> str:
         return self._key("usage")
+
+    @property
+    def totals(self) -> str:
+        return self._key("totals")
 
     @property
     def hinted(self) -> str:

@@ -145,6 +145,14 @@ class Backlog:
     seconds: float
 
 
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """Events since the state Redis began to count them."""
+
+    acknowledged: int
+    stored: int
+
+
 @cache
 def client() -> Any:
     # Any, since redis-py's types do not know that decode_responses makes every answer text.
@@ -204,6 +212,7 @@ def append(token: str, write: Write, request_id: RequestId) -> Answer:
         keys.hinted,
         keys.fence,
         keys.usage,
+        keys.totals,
         keys.receipt(request_id.scope, request_id.id),
     ]
     arguments = [
@@ -307,7 +316,7 @@ def remove(partition: int, through: int, events: Sequence[Event], dead: Collecti
     for event in events:
         arguments += [event.path, event.arrival, len(event.text.encode()), "0" if event.arrival in dead else "1"]
     with _available():
-        _script("remove")(keys=[keys.log, keys.pending, keys.stored, keys.usage], args=arguments)
+        _script("remove")(keys=[keys.log, keys.pending, keys.stored, keys.usage, keys.totals], args=arguments)
 
 
 def stored_through(partition: int) -> int:
@@ -425,6 +434,13 @@ def backlog() -> Backlog:
     with _available():
         now = _now()
     return Backlog(sum(lengths().values()), max(now - horizon(), 0) / 1_000_000)
+
+
+def totals() -> Totals:
+    """Of all partitions together. One that has never had an event counts as 0."""
+    with _available():
+        counted = _of_all("hmget", "totals", "acknowledged", "stored")
+    return Totals(*(sum(int(value or 0) for value in values) for values in zip(*counted, strict=True)))
 
 
 def _now() -> int:

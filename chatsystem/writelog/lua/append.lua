@@ -2,7 +2,7 @@
 -- append: accepts a write. The number, the event and the receipt live and die together; nothing else accepts anything.
 --
 -- KEYS  1 numbers (HASH)  2 clock (STRING)  3 log (STREAM)  4 pending (HASH)  5 hinted (STRING)  6 fence (STRING)
---       7 usage (HASH)  8 receipt (STRING)
+--       7 usage (HASH)  8 totals (HASH)  9 receipt (STRING)
 -- ARGV  1 token        of the application
 --       2 verb         'create' or 'update'
 --       3 parent       path of the parent; '' for an application
@@ -24,7 +24,7 @@
 --       'missing'  no such child: the number was never given
 --       'full'     the log holds as much of the application as it may
 -- Whatever is not 'ok' has changed nothing.
-local numbers_key, clock_key, log_key, pending_key, hinted_key, fence_key, usage_key, receipt_key = unpack(KEYS)
+local numbers_key, clock_key, log_key, pending_key, hinted_key, fence_key, usage_key, totals_key, receipt_key = unpack(KEYS)
 local token, verb, parent, name, fertile, fingerprint, lifetime, max_events, max_bytes = unpack(ARGV, 1, 9)
 local FIRST_TEXT = 10
 local count = #ARGV - FIRST_TEXT + 1
@@ -95,6 +95,7 @@ if numbered then
   redis.call('HSET', numbers_key, parent, whole(tonumber(last_number) + count) .. ' ' .. lineage)
 end
 redis.call('HSET', usage_key, token, whole(used_events) .. ' ' .. whole(used_bytes))
+redis.call('HINCRBY', totals_key, 'acknowledged', count)
 redis.call('SET', clock_key, whole(arrival + count - 1))
 redis.call('SET', receipt_key, fingerprint .. ' ' .. whole(arrival) .. ' ' .. name, 'EX', lifetime)
 local hint = redis.call('SET', hinted_key, '1', 'NX', 'PX', 2000) and '1' or '0'

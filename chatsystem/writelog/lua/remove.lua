@@ -1,13 +1,13 @@
 #!lua flags=allow-oom
 -- remove: forgets events that the database has committed. Runs in a full Redis too, or it would stay full.
 --
--- KEYS  1 log (STREAM)  2 pending (HASH)  3 stored (STRING)  4 usage (HASH)
+-- KEYS  1 log (STREAM)  2 pending (HASH)  3 stored (STRING)  4 usage (HASH)  5 totals (HASH)
 -- ARGV  1 through  arrival of the newest event committed: by arrival, not by count, so that a second remover cannot take
 --                  what nobody has stored
 --       2 …        four for each of the log's events up to there: path, arrival, bytes of its text, and '1' when the
 --                  pending view may forget it, unless something newer is pending there
 -- returns how many events left the log
-local log_key, pending_key, stored_key, usage_key = unpack(KEYS)
+local log_key, pending_key, stored_key, usage_key, totals_key = unpack(KEYS)
 local through = tonumber(ARGV[1])
 
 -- Who comes second finds that the log begins later: only what leaves it now is taken off the usage.
@@ -31,6 +31,7 @@ end
 if through > tonumber(redis.call('GET', stored_key) or 0) then redis.call('SET', stored_key, ARGV[1]) end
 
 local removed = redis.call('XTRIM', log_key, 'MINID', string.format('%.0f', through + 1))
+redis.call('HINCRBY', totals_key, 'stored', removed)
 -- An empty log uses nothing, whatever an older Redis brought back.
 if redis.call('XLEN', log_key) == 0 then
   redis.call('DEL', usage_key)
