@@ -86,6 +86,15 @@ class ChildCount:
             yield self.parent._default_manager.filter(pk__gt=last, pk__lte=found[-1])
             last = found[-1]
 
+    def prove(self, *, repair: bool) -> Iterator[tuple[int, list[Drift]]]:
+        """Looks at all parents, slice by slice: how many, and what differed, which `repair` mends."""
+        for parents in self.slices():
+            drifts = self.drifts(parents)
+            if drifts and repair:
+                # Counted again under the lock: another process may have repaired it by now.
+                drifts = self.repair_all((drift.parent_id, drift.token) for drift in drifts)
+            yield parents.count(), drifts
+
     def repair_all(self, parents: Iterable[tuple[int, str]]) -> list[Drift]:
         """Repairs parents given as (id, token), partition by partition."""
         by_partition: dict[int, list[int]] = defaultdict(list)

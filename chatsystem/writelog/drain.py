@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import groupby
 
 from django.conf import settings
@@ -43,6 +43,20 @@ def drain(partition: int, seconds: float = float("inf"), *, skip: bool = False) 
         if not count or time.monotonic() > deadline or (count < BATCH and not log.is_left(partition)):
             break
     return drained
+
+
+def drain_present(waiting: Mapping[int, int], progress: Callable[[int], object] = int) -> int:
+    """Stores what the partitions held when `waiting` was read, calling `progress` with each batch; returns how many.
+
+    No more than was there: under a stream of writes it would never end.
+    """
+    stored = 0
+    for partition, length in waiting.items():
+        while length > 0 and (batch := drain(partition, seconds=0)):
+            stored += batch
+            length -= batch
+            progress(batch)
+    return stored
 
 
 def _drain_batch_in_tries(partition: int, skip: bool) -> int:
