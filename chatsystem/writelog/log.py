@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -151,6 +151,8 @@ class Totals:
 
     acknowledged: int
     stored: int
+    #: When that was, in seconds, by the clock of Redis: so totals that several processes have asked for are comparable.
+    at: float = field(default=0.0, compare=False)
 
 
 @cache
@@ -439,8 +441,10 @@ def backlog() -> Backlog:
 def totals() -> Totals:
     """Of all partitions together. One that has never had an event counts as 0."""
     with _available():
+        now = _now()
         counted = _of_all("hmget", "totals", "acknowledged", "stored")
-    return Totals(*(sum(int(value or 0) for value in values) for values in zip(*counted, strict=True)))
+    acknowledged, stored = (sum(int(value or 0) for value in values) for values in zip(*counted, strict=True))
+    return Totals(acknowledged, stored, now / 1_000_000)
 
 
 def _now() -> int:
