@@ -22,6 +22,7 @@ from chatsystem.writelog.models import AcknowledgedEvent, DeadEvent, DiscardedEv
 admin.site.site_header = "Chat system: applications, chats and messages"
 admin.site.site_title = "Chat system"
 admin.site.index_title = "What is stored, and what could not be"
+admin.site.index_template = "backoffice/index.html"
 # There is no page at / to view.
 admin.site.site_url = None
 
