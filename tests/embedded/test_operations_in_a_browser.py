@@ -197,7 +197,14 @@ def test_a_tab_that_nobody_sees_asks_nothing_and_goes_on_when_it_is_seen(page: P
     see = "hidden => { Object.defineProperty(document, 'hidden', {value: hidden, configurable: true}); "
     see += "document.dispatchEvent(new Event('visibilitychange')); }"
 
+    # Hidden while a question is under way, which is answered after that.
+    held: list[Route] = []
+    page.route("**/snapshot", lambda route: held.append(route))
+    with page.expect_request("**/snapshot"):
+        pass
     page.evaluate(see, True)
+    held[0].continue_()
+    page.unroute("**/snapshot")
     page.wait_for_timeout(500)
     asked.clear()
     page.wait_for_timeout(4_500)

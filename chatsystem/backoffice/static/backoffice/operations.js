@@ -164,6 +164,7 @@ async function poll() {
         if (response.status === 403) return tell("You are logged out, or no longer staff. Load the page again to log in.", true);
         if (!response.ok) throw new Error(`status ${response.status}`);
         const snapshot = await response.json();
+        if (document.hidden) return;
         answered = Date.now();
         showServices(snapshot);
         showWrites(snapshot.log, snapshot.history);
