@@ -165,6 +165,12 @@ WRITE_LOG_PERSISTERS = ["applications.persist.write", "chats.persist.write", "me
 #: The counts that follow the rows, parents first.
 WRITE_LOG_COUNTS = ["chats.counts.CHATS_COUNT", "messages_app.counts.MESSAGES_COUNT"]
 
+# Operations -----------------------------------------------------------------------------------------------------------
+
+#: What can be started in the admin, in the order in which it is offered.
+JOBS = ["chatsystem.writelog.jobs.DRAIN", "chatsystem.writelog.jobs.REPLAY", "chatsystem.writelog.jobs.RECOUNT"]
+JOBS += ["search.jobs.REINDEX"]
+
 # Search ---------------------------------------------------------------------------------------------------------------
 
 #: The cluster's address, or several with commas between; empty searches in the embedded index.
@@ -201,6 +207,7 @@ CELERY_TIMEZONE = "UTC"
 CELERY_BEAT_SCHEDULE = {
     "sweep-write-log": {"task": "writelog.sweep", "schedule": every(2), "options": {"expires": 10}},
     "sweep-search-outbox": {"task": "search.sweep_outbox", "schedule": every(2), "options": {"expires": 10}},
+    "sample-totals": {"task": "writelog.sample", "schedule": every(2), "options": {"expires": 2}},
     "reconcile-counts": {"task": "writelog.reconcile", "schedule": every(30), "options": {"expires": 60}},
 }
 

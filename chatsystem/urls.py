@@ -15,6 +15,7 @@ urlpatterns = [
     *route("health/live", health.live, "live"),
     *route("health/ready", health.ready, "ready"),
     *route("metrics", metrics.metrics, "metrics"),
+    path("admin/operations/", include("chatsystem.backoffice.urls")),
     path("admin/", admin.site.urls),
 ]
 

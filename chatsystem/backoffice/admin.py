@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from datetime import datetime
 from typing import Any
 
@@ -21,6 +22,7 @@ from chatsystem.writelog.models import AcknowledgedEvent, DeadEvent, DiscardedEv
 admin.site.site_header = "Chat system: applications, chats and messages"
 admin.site.site_title = "Chat system"
 admin.site.index_title = "What is stored, and what could not be"
+admin.site.index_template = "backoffice/index.html"
 # There is no page at / to view.
 admin.site.site_url = None
 
@@ -70,26 +72,20 @@ class DeadEventAdmin(EventAdmin):
 
     @admin.action(description="Replay the selected dead events", permissions=["change"])
     def replay_selected(self, request: HttpRequest, queryset: QuerySet) -> None:
-        # Oldest first: an update needs the row that its create makes, a message needs its chat.
-        events, rest = bounded(queryset.order_by("partition", "arrival"))
-        stored = refused = gone = 0
-        for event in events:
-            try:
-                if dead.replay(event):
-                    stored += 1
-                else:
-                    refused += 1
-            except DeadEvent.DoesNotExist:
-                gone += 1
-            except (LogUnavailable, *DATABASE_AWAY):
-                rest += " It ended early, since the database or the state Redis is away: select the others again."
-                break
-        told = [f"{stored:,} of {len(events):,} {noun(DeadEvent, len(events))} stored."]
-        if refused:
-            told.append(f"{refused:,} refused again: the error column tells why.")
-        if gone:
-            told.append(f"{gone:,} had been dealt with by somebody else.")
-        self.message_user(request, " ".join(told) + rest, messages.WARNING if refused or rest else messages.SUCCESS)
+        events, rest = bounded(dead.oldest_first(queryset))
+        outcomes: Counter[str] = Counter()
+        try:
+            for outcome in dead.replay_each(events):
+                outcomes[outcome] += 1
+        except (LogUnavailable, *DATABASE_AWAY):
+            rest += " It ended early, since the database or the state Redis is away: select the others again."
+        told = [f"{outcomes[dead.STORED]:,} of {len(events):,} {noun(DeadEvent, len(events))} stored."]
+        if outcomes[dead.REFUSED]:
+            told.append(f"{outcomes[dead.REFUSED]:,} refused again: the error column tells why.")
+        if outcomes[dead.GONE]:
+            told.append(f"{outcomes[dead.GONE]:,} had been dealt with by somebody else.")
+        level = messages.WARNING if outcomes[dead.REFUSED] or rest else messages.SUCCESS
+        self.message_user(request, " ".join(told) + rest, level)
 
     @admin.action(description="Discard the selected dead events…", permissions=["change"])
     def discard_selected(self, request: HttpRequest, queryset: QuerySet) -> HttpResponse | None:

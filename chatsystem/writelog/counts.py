@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from django.conf import settings
+from django.core.cache import cache
 from django.db.models import Count, F, Model, OuterRef, QuerySet, Subquery
 from django.db.models.functions import Coalesce
 from django.utils.module_loading import import_string
 
+from chatsystem.cache import asked
 from chatsystem.writelog import log
 from chatsystem.writelog.keys import partition_of
 from chatsystem.writelog.partitions import locked
@@ -21,6 +24,9 @@ logger = logging.getLogger(__name__)
 
 #: Parents that one look covers: few enough that even large ones are counted within a statement's time-out.
 SLICE = 100
+
+#: What the last reconcile found, in the cache: for people to look at, and for nothing else.
+LAST_RECONCILE = "writelog:reconciled"
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +98,15 @@ class ChildCount:
             yield self.parent._default_manager.filter(pk__gt=last, pk__lte=found[-1])
             last = found[-1]
 
+    def prove(self, *, repair: bool) -> Iterator[tuple[int, list[Drift]]]:
+        """Looks at all parents, slice by slice: how many, and what differed, which `repair` mends."""
+        for parents in self.slices():
+            drifts = self.drifts(parents)
+            if drifts and repair:
+                # Counted again under the lock: another process may have repaired it by now.
+                drifts = self.repair_all((drift.parent_id, drift.token) for drift in drifts)
+            yield parents.count(), drifts
+
     def repair_all(self, parents: Iterable[tuple[int, str]]) -> list[Drift]:
         """Repairs parents given as (id, token), partition by partition."""
         by_partition: dict[int, list[int]] = defaultdict(list)
@@ -104,6 +119,27 @@ def all_counts() -> list[ChildCount]:
     return [import_string(name) for name in settings.WRITE_LOG_COUNTS]
 
 
+@dataclass(frozen=True, slots=True)
+class Reconciled:
+    """When counts were last proved, and when, and how much, drift was last found. None: never, as far as is known."""
+
+    at: float
+    drifts: int = 0
+    drifted_at: float | None = None
+
+
+def last_reconcile() -> Reconciled | None:
+    found: Reconciled | None = asked(lambda: cache.get(LAST_RECONCILE), None)
+    return found
+
+
+def note_reconcile(drifts: int) -> None:
+    now = time.time()
+    before = last_reconcile() or Reconciled(now)
+    noted = Reconciled(now, drifts, now) if drifts else replace(before, at=now)
+    asked(lambda: cache.set(LAST_RECONCILE, noted, None), None)
+
+
 def reconcile_due() -> list[Drift]:
     """Proves the counts that drains have moved since the last time, repairs what is wrong, and returns it."""
     drifts = []
@@ -111,4 +147,5 @@ def reconcile_due() -> list[Drift]:
         due = count.parent._default_manager.filter(recount_due=True)
         while parents := list(due.values_list("pk", count.token)[:SLICE]):
             drifts += count.repair_all(parents)
+    note_reconcile(len(drifts))
     return drifts

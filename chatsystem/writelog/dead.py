@@ -1,16 +1,23 @@
 """Dead events: acknowledged, and refused by the database. Documented in docs/write-log.md.
 
-They keep their entry in the pending view, so that reads go on to show what was acknowledged. Several of one entity, or
-of a parent and its children, are to be replayed oldest first: an update needs the row that the create makes.
+They keep their entry in the pending view, so that reads go on to show what was acknowledged.
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from django.db.models import QuerySet
 
 from chatsystem.writelog import log
 from chatsystem.writelog.drain import store
 from chatsystem.writelog.events import CREATE, Event
 from chatsystem.writelog.models import DeadEvent, DiscardedEvent
 from chatsystem.writelog.partitions import locked
+
+STORED = "stored"
+REFUSED = "refused again"
+GONE = "dealt with by somebody else"
 
 
 def replay(dead: DeadEvent) -> bool:
@@ -32,6 +39,20 @@ def replay(dead: DeadEvent) -> bool:
     # with the entity's next update. The log has moved on long ago: through 0, nothing of it is removed.
     log.remove(dead.partition_id, 0, [event])
     return True
+
+
+def replay_each(events: Iterable[DeadEvent]) -> Iterator[str]:
+    """Replays them one by one, and tells what became of each: STORED, REFUSED or GONE."""
+    for event in events:
+        try:
+            yield STORED if replay(event) else REFUSED
+        except DeadEvent.DoesNotExist:
+            yield GONE
+
+
+def oldest_first(events: QuerySet[DeadEvent]) -> QuerySet[DeadEvent]:
+    """The order to replay in: an update needs the row that its create makes, a message needs its chat."""
+    return events.order_by("partition", "arrival")
 
 
 def discard(dead: DeadEvent, by: str, reason: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from django.conf import settings
 from django.db import DatabaseError, OperationalError, connection, transaction
@@ -45,6 +45,20 @@ def drain(partition: int, seconds: float = float("inf"), *, skip: bool = False) 
         # was asked for and found us at it does not come again.
         waits = left.events > 0 and (count == BATCH or not left.hinted) and time.monotonic() <= deadline
     return drained
+
+
+def drain_present(waiting: Mapping[int, int], progress: Callable[[int], object] = int) -> int:
+    """Stores what the partitions held when `waiting` was read, calling `progress` with each batch; returns how many.
+
+    No more than was there: under a stream of writes it would never end.
+    """
+    stored = 0
+    for partition, length in waiting.items():
+        while length > 0 and (batch := drain(partition, seconds=0)):
+            stored += batch
+            length -= batch
+            progress(batch)
+    return stored
 
 
 def _tell_if_slow(partition: int, events: int, seconds: float) -> None:

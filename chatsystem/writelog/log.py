@@ -476,17 +476,15 @@ def pending_children(token: str, parent: str, low: int, high: int, limit: int, f
 
 def horizon() -> int:
     """An arrival before which every event, of all partitions, is stored: older rows are complete and in order."""
+    latest = now()
     with _available():
-        now = _now()
         firsts = [entries[0] for entries in _of_all("xrange", "log", "-", "+", 1) if entries]
-    return min([now, *(_arrival(id) for id, _ in firsts)])
+    return min([latest, *(_arrival(id) for id, _ in firsts)])
 
 
 def backlog() -> Backlog:
     """What waits in all logs together."""
-    with _available():
-        now = _now()
-    return Backlog(sum(lengths().values()), max(now - horizon(), 0) / 1_000_000)
+    return Backlog(sum(lengths().values()), max(now() - horizon(), 0) / 1_000_000)
 
 
 def totals() -> list[Totals]:
@@ -519,9 +517,10 @@ def count_drifts(partition: int, drifts: int) -> None:
         client().hincrby(Keys(partition).work, work.DRIFTS, drifts)
 
 
-def _now() -> int:
+def now() -> int:
     """The clock of Redis, in microseconds: the one that arrivals are told by."""
-    seconds, microseconds = client().time()
+    with _available():
+        seconds, microseconds = client().time()
     return int(seconds) * 1_000_000 + int(microseconds)
 
 

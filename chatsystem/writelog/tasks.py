@@ -9,7 +9,7 @@ from contextlib import suppress
 from celery import shared_task
 from celery.signals import worker_ready
 
-from chatsystem.writelog import behind, log
+from chatsystem.writelog import behind, history, log
 from chatsystem.writelog.counts import reconcile_due
 from chatsystem.writelog.drain import drain
 
@@ -50,6 +50,11 @@ def sweep() -> None:
     behind.halt_or_resume()
     for partition in log.lengths():
         drain_partition.delay(partition)
+
+
+@shared_task(name="writelog.sample")
+def sample() -> None:
+    history.add(history.sample())
 
 
 @shared_task(name="writelog.reconcile")

@@ -45,6 +45,19 @@ class Hits:
     more: bool
 
 
+@dataclass(frozen=True, slots=True)
+class IndexState:
+    """The index in service, for people to look at."""
+
+    #: None while there is none.
+    name: str | None
+    documents: int
+    #: Whether it was ever filled: see `is_complete`.
+    complete: bool
+    #: The name of the one that is being built beside it.
+    building: str | None = None
+
+
 class SearchBackend(ABC):
     """An index of documents. Every method may raise SearchUnavailable."""
 
@@ -77,6 +90,9 @@ class SearchBackend(ABC):
     @abstractmethod
     def documents(self, low: int, high: int) -> dict[int, Document]:
         """The documents with `low` < id <= `high`, as the index holds them."""
+
+    @abstractmethod
+    def state(self) -> IndexState: ...
 
     @abstractmethod
     def ping(self) -> None:

@@ -15,7 +15,7 @@ from django.conf import settings
 
 from chatsystem.writelog.arrival import to_datetime, to_micros
 from search import text
-from search.backends.base import Hit, Hits, Place, Scope, SearchBackend, SearchUnavailable
+from search.backends.base import Hit, Hits, IndexState, Place, Scope, SearchBackend, SearchUnavailable
 from search.documents import Document
 
 #: Moves with the schema, and with what search.text takes for a word: an index of another one is not searched.
@@ -145,6 +145,9 @@ class Fts5Backend(SearchBackend):
         with self._read() as connection:
             rows = connection.execute("SELECT * FROM documents WHERE id > ? AND id <= ?", (low, high))
             return {document.id: document for document in map(_document, rows)}
+
+    def state(self) -> IndexState:
+        return IndexState(self.path.name, self.count(self.last_id()), self.is_complete())
 
     def ping(self) -> None:
         with self._read() as connection:

@@ -322,6 +322,17 @@ class BackendContract:
         assert sorted(held) == list(range(documents[0].id + 1, last + 1))
         assert held[last] == documents[-1]
 
+    def test_its_state_tells_whether_it_was_ever_filled_and_with_how_much(self, bench: Bench) -> None:
+        assert not bench.backend.state().documents
+        documents = bench.say("one", "two")
+        with bench.backend.rebuild() as target:
+            target.index(documents)
+        state = bench.backend.state()
+        assert state.name
+        assert state.complete
+        assert state.building is None
+        assert state.documents >= 2
+
     def test_an_empty_index_answers(self, bench: Bench) -> None:
         bench.backend.ping()
         assert bench.find("anything") == []

@@ -11,7 +11,7 @@ from typing import Any
 from django.conf import settings
 from elasticsearch import NotFoundError
 
-from search.backends.base import Hit, Hits, Place, Scope, SearchBackend, SearchUnavailable
+from search.backends.base import Hit, Hits, IndexState, Place, Scope, SearchBackend, SearchUnavailable
 from search.backends.elasticsearch import bulk, indexes
 from search.backends.elasticsearch.client import client, patient_client, reaching
 from search.backends.elasticsearch.document import from_source
@@ -89,6 +89,13 @@ class ElasticsearchBackend(SearchBackend):
         with reaching():
             found = self._get(range(low + 1, high + 1))
         return {id: from_source(held["_source"]) for id, held in found.items()}
+
+    def state(self) -> IndexState:
+        """Counts what a search finds by now."""
+        with reaching():
+            found = indexes.look(client())
+            documents = client().count(index=self._alias)["count"] if found.live else 0
+            return IndexState(found.live, int(documents), found.live is not None, found.building)
 
     def ping(self) -> None:
         with reaching():

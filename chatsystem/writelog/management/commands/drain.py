@@ -8,7 +8,7 @@ from django.core.management.base import BaseCommand
 from tqdm import tqdm
 
 from chatsystem.writelog import log
-from chatsystem.writelog.drain import drain
+from chatsystem.writelog.drain import drain_present
 from chatsystem.writelog.management.command import services
 from chatsystem.writelog.models import DeadEvent
 
@@ -22,15 +22,9 @@ class Command(BaseCommand):
 
     def _drain(self, waiting: dict[int, int]) -> None:
         started = time.monotonic()
-        stored = 0
         # On a terminal only (disable=None), and on stderr, so that the output stays plain lines.
         with tqdm(total=sum(waiting.values()), unit=" events", unit_scale=True, disable=None) as bar:
-            for partition, length in waiting.items():
-                # One batch at a time, and no more than was there: under a stream of writes it would never end.
-                while length > 0 and (batch := drain(partition, seconds=0)):
-                    stored += batch
-                    length -= batch
-                    bar.update(batch)
+            stored = drain_present(waiting, bar.update)
         seconds = time.monotonic() - started
         rate = f", {stored / seconds:,.0f} a second" if stored else ""
         self.stdout.write(f"Drained {len(waiting)} partitions: {stored:,} events in {seconds:.1f} s{rate}.")

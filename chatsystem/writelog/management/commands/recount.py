@@ -29,16 +29,11 @@ class Command(BaseCommand):
             total = count.parent._default_manager.count()
             # On a terminal only (disable=None), and on stderr, so that the output stays plain lines.
             with tqdm(total=total, desc=str(count), unit=" parents", unit_scale=True, disable=None) as bar:
-                for parents in count.slices():
-                    drifts = count.drifts(parents)
-                    if drifts and not dry_run:
-                        # Counted again under the lock: another process may have repaired it by now.
-                        drifts = count.repair_all((drift.parent_id, drift.token) for drift in drifts)
+                for looked_at, drifts in count.prove(repair=not dry_run):
                     with tqdm.external_write_mode():
                         for drift in drifts:
                             self.stdout.write(self._line(count, drift, dry_run))
                     found += len(drifts)
-                    looked_at = parents.count()
                     checked += looked_at
                     bar.update(looked_at)
         self._tell(checked, found, time.monotonic() - started, dry_run)

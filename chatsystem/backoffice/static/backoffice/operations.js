@@ -1,0 +1,198 @@
+// The operations page: asks for the snapshot every two seconds while somebody looks, and shows it.
+
+import {plot, rateNow, remember} from "./plot.js";
+
+const POLL = 2_000;         // milliseconds between an answer and the next question
+const PATIENCE = 15_000;     // milliseconds until an answer counts as lost
+const LATE = 10;            // seconds from which on what waits is told as late
+
+const root = document.getElementById("operations");
+const byId = (id) => document.getElementById(id);
+
+// Figures -------------------------------------------------------------------------------------------------------------
+
+const whole = new Intl.NumberFormat("en", {maximumFractionDigits: 0});
+const plural = (count, one, many) => `${whole.format(count)} ${count === 1 ? one : many}`;
+
+function duration(seconds) {
+    if (seconds < 10) return `${seconds.toFixed(1)} s`;
+    if (seconds < 120) return `${Math.floor(seconds)} s`;
+    if (seconds < 7_200) return `${Math.floor(seconds / 60)} min`;
+    if (seconds < 172_800) return `${Math.floor(seconds / 3_600)} h`;
+    return `${Math.floor(seconds / 86_400)} days`;
+}
+
+const ago = (seconds) => (seconds < 1 ? "just now" : `${duration(seconds)} ago`);
+
+// Only what has changed is written: a live region speaks when it is written to.
+function write(element, text) {
+    if (element.textContent !== text) element.textContent = text;
+}
+
+function alarm(element, is) {
+    element.toggleAttribute("data-alarm", is);
+}
+
+function figure(id, text, alarming = false) {
+    write(byId(id), text);
+    alarm(byId(id).parentElement, alarming);
+}
+
+// What the snapshot tells ---------------------------------------------------------------------------------------------
+
+function service(name, state, good) {
+    write(byId(`service-${name}`).querySelector("b"), state);
+    byId(`service-${name}`).dataset.good = good ? "yes" : "no";
+}
+
+function showServices({log, database, index}) {
+    service("state", log ? "answers" : "away", log);
+    service("database", database ? "answers" : "away", database);
+    service("search", index ? "answers" : "away", index);
+    service("workers", !log ? "unknown" : log.workers ? "at work" : "silent", log?.workers);
+}
+
+function showWrites(log, history) {
+    remember([...history, ...(log ? [log.totals] : [])]);
+    for (const [which, name] of ["acknowledged", "stored"].entries()) {
+        const value = log ? rateNow(which) : null;
+        write(byId(name), value === null ? "unknown" : whole.format(value));
+    }
+    plot(byId("plot"));
+}
+
+function showLag(id, amount, seconds, late) {
+    figure(id, amount === null ? "unknown" : whole.format(amount));
+    const note = byId(late);
+    const isLate = seconds > LATE;
+    write(note, amount === null ? "" : !amount ? "Nothing waits."
+        : `The oldest has waited for ${duration(seconds)}${isLate ? ": that is late" : ""}.`);
+    note.classList.add("ops-note");
+    alarm(note, isLate);
+}
+
+function level(events) {
+    return events >= 10_000 ? "3" : events >= 100 ? "2" : events > 0 ? "1" : "0";
+}
+
+function showPartitions(log) {
+    const summary = byId("partition-summary");
+    if (!log) return write(summary, "Unknown while the state Redis is away.");
+    [...byId("partition-grid").children].forEach((cell, partition) => {
+        const events = log.waiting[partition] ?? 0;
+        const halted = log.halted.includes(partition);
+        cell.dataset.level = halted ? "halted" : level(events);
+        cell.title = `Partition ${partition}: ${plural(events, "event waits", "events wait")}${halted ? ", halted" : ""}`;
+    });
+    const fullest = Object.entries(log.waiting).sort((a, b) => b[1] - a[1]);
+    const told = fullest.slice(0, 5).map(([partition, events]) => `${partition} (${whole.format(events)})`).join(", ");
+    const holding = !fullest.length ? "All are empty."
+        : `${fullest.length} of 64 ${fullest.length === 1 ? "holds" : "hold"} events: ${told}${fullest.length > 5 ? ", …" : "."}`;
+    const halted = !log.halted.length ? "None is halted."
+        : `${log.halted.length} halted, since the database is older than it was: ${log.halted.slice(0, 5).join(", ")}`
+        + `${log.halted.length > 5 ? ", …" : "."} docs/runbook.md tells what to do.`;
+    write(summary, `${holding} ${halted}`);
+    alarm(summary, log.halted.length > 0);
+    summary.classList.add("ops-note");
+    byId("partition-grid").setAttribute("aria-label", `64 partitions. ${holding} ${halted}`);
+}
+
+function showIndex(index) {
+    figure("index-documents", index ? whole.format(index.documents) : "unknown");
+    write(byId("index-state"), !index ? "The index is away."
+        : `${index.name ?? "There is no index yet"}: ${index.complete ? "complete" : "being filled"}`
+        + `${index.building ? `; ${index.building} is being built` : ""}. Asked every 10 s.`);
+}
+
+function showReconcile(reconcile) {
+    figure("reconcile-drifts", reconcile ? whole.format(reconcile.drifts) : "unknown", reconcile?.drifts > 0);
+    write(byId("reconcile-age"), !reconcile ? "No look is known of."
+        : `Looked ${ago(reconcile.seconds)}. ${reconcile.drift_seconds === null ? "No drift was ever found."
+            : `Drift was last found ${ago(reconcile.drift_seconds)}.`}`);
+}
+
+// Jobs ----------------------------------------------------------------------------------------------------------------
+
+const OUTCOMES = {
+    waiting: () => "Waits for a worker.",
+    running: () => "Under way.",
+    done: (run) => `Done: ${run.told}`,
+    failed: (run) => `Failed: ${run.told}`,
+    lost: () => "Nothing was heard of it for a minute: its worker was killed, or none was free. Start it again.",
+};
+
+function showJobs(jobs) {
+    for (const row of root.querySelectorAll("[data-job]")) {
+        const run = jobs?.[row.dataset.job];
+        if (!run) continue;
+        const active = run.status === "waiting" || run.status === "running";
+        const when = new Date(1_000 * (run.ended_at ?? run.began_at)).toLocaleString("en", {dateStyle: "medium", timeStyle: "short"});
+        const outcome = row.querySelector(".ops-outcome");
+        write(outcome, `${OUTCOMES[run.status](run)} (${run.by}, ${when})`);
+        alarm(outcome, run.status === "failed" || run.status === "lost");
+        const [bar, told] = row.querySelector(".ops-progress").children;
+        bar.parentElement.hidden = run.status !== "running";
+        bar.max = Math.max(run.total ?? 1, 1);
+        if (run.total === null) bar.removeAttribute("value");
+        else bar.value = run.done;
+        write(told, run.total === null ? whole.format(run.done) : `${whole.format(run.done)} of ${whole.format(run.total)}`);
+        row.querySelector("button").setAttribute("aria-disabled", active);
+    }
+}
+
+root.addEventListener("submit", (event) => {
+    if (event.target.querySelector("[aria-disabled='true']")) event.preventDefault();
+});
+
+// The connection ------------------------------------------------------------------------------------------------------
+
+let answered = null;        // when the last answer came
+let timer = null;
+let asking = false;
+
+function tell(text, stale) {
+    write(byId("connection"), text);
+    root.toggleAttribute("data-stale", stale);
+}
+
+async function poll() {
+    clearTimeout(timer);
+    if (asking) return;
+    asking = true;
+    try {
+        const response = await fetch(root.dataset.snapshot, {signal: AbortSignal.timeout(PATIENCE)});
+        if (response.status === 403) return tell("You are logged out, or no longer staff. Load the page again to log in.", true);
+        if (!response.ok) throw new Error(`status ${response.status}`);
+        const snapshot = await response.json();
+        if (document.hidden) return;
+        answered = Date.now();
+        showServices(snapshot);
+        showWrites(snapshot.log, snapshot.history);
+        showLag("log-events", snapshot.log && Object.values(snapshot.log.waiting).reduce((a, b) => a + b, 0), snapshot.log?.seconds, "log-age");
+        showLag("outbox-entries", snapshot.database && snapshot.database.outbox_entries, snapshot.database?.outbox_seconds, "outbox-age");
+        figure("dead-events", snapshot.database ? whole.format(snapshot.database.dead) : "unknown", snapshot.database?.dead > 0);
+        showPartitions(snapshot.log);
+        showIndex(snapshot.index);
+        showReconcile(snapshot.reconcile);
+        showJobs(snapshot.jobs);
+        tell("Live.", false);
+    } catch {
+        tell("The server does not answer. These are its last figures.", true);
+    } finally {
+        asking = false;
+        if (!document.hidden) timer = setTimeout(poll, POLL);
+    }
+}
+
+function showAge() {
+    if (answered !== null) write(byId("age"), `Figures are ${Math.round((Date.now() - answered) / 1_000)} s old.`);
+}
+
+document.addEventListener("visibilitychange", () => {
+    if (!document.hidden) return poll();
+    clearTimeout(timer);
+    tell("Paused while nobody looks.", true);
+});
+new ResizeObserver(() => plot(byId("plot"))).observe(byId("plot"));
+setInterval(showAge, 1_000);
+poll();

@@ -1,0 +1,75 @@
+"""What the write log offers to start in the admin: the same as its commands do. Documented in docs/operations.md."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from chatsystem.jobs import Job, Progress
+from chatsystem.writelog import dead, log
+from chatsystem.writelog.counts import all_counts
+from chatsystem.writelog.drain import drain_present
+from chatsystem.writelog.models import DeadEvent
+
+
+def _drain(progress: Progress) -> str:
+    waiting = log.lengths()
+    progress.total = sum(waiting.values())
+    stored = drain_present(waiting, progress)
+    left = sum(log.lengths().values())
+    return f"{stored:,} events stored" + (f"; {left:,} have arrived meanwhile." if left else "; the log is empty.")
+
+
+def _recount(progress: Progress) -> str:
+    counts = all_counts()
+    progress.total = sum(count.parent._default_manager.count() for count in counts)
+    checked = drifted = 0
+    for count in counts:
+        for looked_at, drifts in count.prove(repair=True):
+            checked += looked_at
+            drifted += len(drifts)
+            progress(looked_at)
+    found = f"{drifted:,} had drifted and were repaired." if drifted else "no drift."
+    return f"{checked:,} applications and chats counted: {found}"
+
+
+def _replay(progress: Progress) -> str:
+    # Each is read again under its partition's lock: until then its key and partition do.
+    events = list(dead.oldest_first(DeadEvent.objects.only("partition")))
+    progress.total = len(events)
+    outcomes: Counter[str] = Counter()
+    for outcome in dead.replay_each(events):
+        outcomes[outcome] += 1
+        progress(1)
+    if not events:
+        return "There was no dead event."
+    return "Of {:,} dead events: {}.".format(
+        len(events), ", ".join(f"{count:,} {outcome}" for outcome, count in outcomes.items())
+    )
+
+
+DRAIN = Job(
+    name="drain",
+    label="Drain the log",
+    does="Stores now what the log holds, without waiting for the workers' turn.",
+    warning="",
+    permissions=lambda: ["writelog.change_partition"],
+    run=_drain,
+)
+RECOUNT = Job(
+    name="recount",
+    label="Recount",
+    does="Counts the chats of every application and the messages of every chat again, and repairs what differs.",
+    warning="",
+    permissions=lambda: [
+        f"{count.parent._meta.app_label}.change_{count.parent._meta.model_name}" for count in all_counts()
+    ],
+    run=_recount,
+)
+REPLAY = Job(
+    name="replay",
+    label="Replay dead events",
+    does="Tries to store every dead event once more, oldest first. Those that are refused again stay, with the error.",
+    warning="Mend first what they died of, which each event's error tells: what is not mended is refused again.",
+    permissions=lambda: ["writelog.change_deadevent"],
+    run=_replay,
+)

@@ -1,0 +1,255 @@
+"""The operations page in a real browser, on a product that runs: live, by keyboard, on a phone, in the dark."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from urllib.parse import urlsplit
+
+import pytest
+import requests
+from playwright.sync_api import Browser, Page, Route, expect
+
+from tests.bench import skip_or_fail
+from tests.embedded.product import BASE_DIR, PATIENCE, Product
+from tests.services.chromium import chromium
+from tests.services.packages import Missing
+
+PASSWORD = "correct horse battery staple"
+STRICT = "default-src 'self'"
+
+#: Of each text, what tells it from what is behind it (WCAG 2.2, 1.4.3); texts on a pattern are left out.
+CONTRASTS = """() => {
+    const parsed = (color) => color.match(/[\\d.]+/g).map(Number);
+    const light = ([r, g, b]) => [r, g, b].map((c) => c / 255)
+        .map((c) => c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4)
+        .reduce((sum, c, i) => sum + c * [0.2126, 0.7152, 0.0722][i], 0);
+    const behind = (element) => {
+        for (let e = element; e; e = e.parentElement) {
+            const [r, g, b, alpha = 1] = parsed(getComputedStyle(e).backgroundColor);
+            if (alpha === 1) return [r, g, b];
+        }
+        return [255, 255, 255];
+    };
+    return [...document.querySelectorAll("#operations *")]
+        .filter((e) => [...e.childNodes].some((n) => n.nodeType === 3 && n.data.trim()) && e.checkVisibility())
+        .filter((e) => e.namespaceURI.endsWith("xhtml") && !e.disabled && e.dataset.level !== "halted")
+        .map((e) => {
+            const [high, low] = [light(parsed(getComputedStyle(e).color)), light(behind(e))].sort((a, b) => b - a);
+            return [e.textContent.trim().slice(0, 40), (high + 0.05) / (low + 0.05)];
+        });
+}"""
+
+#: Visible elements that are cut off, or go beyond the window's right edge.
+CUT_OFF = """() => [...document.querySelectorAll("#operations *")].filter((e) => e.namespaceURI.endsWith("xhtml"))
+    .filter((e) => e.checkVisibility() && (e.getBoundingClientRect().right > innerWidth
+        || (e.tagName !== "PROGRESS" && e.clientWidth && e.scrollWidth > e.clientWidth + 1)))
+    .map((e) => e.outerHTML.slice(0, 80))"""
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    try:
+        with chromium() as browser:
+            yield browser
+    except Missing as missing:
+        skip_or_fail(missing)
+
+
+@pytest.fixture(scope="module")
+def product(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Product]:
+    running = Product(tmp_path_factory.mktemp("operations"))
+    running.start()
+    running.wait_until_ready()
+    subprocess.run(
+        [sys.executable, "manage.py", "createsuperuser", "--noinput", "--username=admin", "--email=a@example.com"],
+        cwd=BASE_DIR,
+        env={**running.environ(), "DJANGO_SUPERUSER_PASSWORD": PASSWORD},
+        check=True,
+    )
+    yield running
+    running.kill_everything()
+
+
+@pytest.fixture
+def page(browser: Browser, product: Product) -> Iterator[Page]:
+    """The operations page of a superuser, live, under a strict Content-Security-Policy."""
+    page = browser.new_context(viewport={"width": 1280, "height": 900}).new_page()
+    page.set_default_timeout(PATIENCE * 1_000)
+    expect.set_options(timeout=PATIENCE * 1_000)
+    page.goto(f"{product.url}/admin/login/")
+    page.fill("#id_username", "admin")
+    page.fill("#id_password", PASSWORD)
+    page.press("#id_password", "Enter")
+    page.get_by_role("link", name="Operations").wait_for()
+
+    def strictly(route: Route) -> None:
+        answer = route.fetch()
+        route.fulfill(response=answer, headers={**answer.headers, "content-security-policy": STRICT})
+
+    page.route("**/admin/operations/", strictly)
+    page.goto(f"{product.url}/admin/operations/")
+    expect(page.locator("#connection")).to_have_text("Live.")
+    yield page
+    page.context.close()
+
+
+@pytest.fixture(scope="module")
+def post(product: Product) -> Callable[[int], None]:
+    """Posts so many messages to a chat of its own."""
+    token = requests.post(f"{product.url}/applications", json={"name": "ours"}, timeout=20).json()["token"]
+    chats = f"{product.url}/applications/{token}/chats"
+    requests.post(chats, json={"title": "a chat"}, timeout=20).raise_for_status()
+
+    def post(messages: int) -> None:
+        answer = requests.post(f"{chats}/1/messages", json=[{"body": "a message"}] * messages, timeout=20)
+        answer.raise_for_status()
+
+    return post
+
+
+def figure(page: Page, id: str) -> int:
+    text = page.locator(f"#{id}").inner_text().replace(",", "")
+    return int(text) if text.isdecimal() else 0
+
+
+def tab_to(page: Page, words: str) -> None:
+    for _ in range(40):
+        page.keyboard.press("Tab")
+        if page.evaluate("(document.activeElement.value || document.activeElement.textContent).trim()").startswith(
+            words
+        ):
+            return
+    pytest.fail(f"Tab does not lead to {words!r}")
+
+
+def test_the_figures_move_while_messages_are_posted_and_no_other_host_is_asked(
+    page: Page, product: Product, post: Callable[[int], None]
+) -> None:
+    # Given a page that is loaded anew, whose every request and complaint is written down,
+    asked: list[str] = []
+    complaints: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.on("console", lambda message: complaints.append(message.text))
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.reload()
+    expect(page.locator("#service-workers b")).to_have_text("at work")
+    documents = figure(page, "index-documents")
+
+    # when messages are posted,
+    highest = {"acknowledged": 0, "stored": 0}
+    deadline = time.monotonic() + PATIENCE
+    while not all(highest.values()) or figure(page, "index-documents") <= documents:
+        assert time.monotonic() < deadline, (highest, documents)
+        post(50)
+        page.wait_for_timeout(500)
+        highest = {id: max(most, figure(page, id)) for id, most in highest.items()}
+
+    # then the plot has both lines, and reaches above 0,
+    for name in highest:
+        assert len(set(page.locator(f".ops-line-{name}").get_attribute("d").split("L"))) > 1
+    assert "The highest was 0." not in page.locator("#plot").get_attribute("aria-label")
+    # nothing was asked of another host, and the browser complained of nothing, the strict policy included.
+    assert {urlsplit(url).netloc for url in asked} == {urlsplit(product.url).netloc}
+    assert len([url for url in asked if url.endswith("/snapshot")]) > 1
+    assert complaints == []
+
+
+def test_buttons_work_by_keyboard_alone_and_say_what_came_of_it(page: Page, post: Callable[[int], None]) -> None:
+    post(5)
+    tab_to(page, "Drain the log")
+    ring = page.evaluate("getComputedStyle(document.activeElement).outlineWidth")
+    assert ring == "3px", "who uses a keyboard sees where they are"
+    page.keyboard.press("Enter")
+    expect(page.locator(".messagelist")).to_contain_text("Drain the log: handed to the workers.")
+    expect(page.locator("#drain .ops-outcome")).to_contain_text("events stored")
+    assert "(admin, " in page.locator("#drain .ops-outcome").inner_text()
+
+    # One that warns asks first, on a page of its own.
+    tab_to(page, "Reindex…")
+    page.keyboard.press("Enter")
+    page.get_by_role("heading", name="Reindex?").wait_for()
+    tab_to(page, "Yes: reindex")
+    page.keyboard.press("Enter")
+    expect(page.locator("#reindex .ops-outcome")).to_contain_text("messages are in the index")
+    # The keyboard goes on from the row whose button was pressed.
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.closest('li').id") == "reindex"
+
+
+def test_a_server_that_no_longer_answers_is_told_with_the_age_of_the_figures(page: Page) -> None:
+    page.context.set_offline(True)
+
+    expect(page.locator("#connection")).to_have_text("The server does not answer. These are its last figures.")
+    expect(page.locator("#age")).to_have_text("Figures are 4 s old.")
+    assert page.locator("#operations").get_attribute("data-stale") is not None
+
+    page.context.set_offline(False)
+    expect(page.locator("#connection")).to_have_text("Live.")
+    assert page.locator("#operations").get_attribute("data-stale") is None
+
+
+def test_a_tab_that_nobody_sees_asks_nothing_and_goes_on_when_it_is_seen(page: Page) -> None:
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    see = "hidden => { Object.defineProperty(document, 'hidden', {value: hidden, configurable: true}); "
+    see += "document.dispatchEvent(new Event('visibilitychange')); }"
+
+    # Hidden while a question is under way, which is answered after that.
+    held: list[Route] = []
+    page.route("**/snapshot", lambda route: held.append(route))
+    with page.expect_request("**/snapshot"):
+        pass
+    page.evaluate(see, True)
+    held[0].continue_()
+    page.unroute("**/snapshot")
+    page.wait_for_timeout(500)
+    asked.clear()
+    page.wait_for_timeout(4_500)
+    assert asked == []
+    expect(page.locator("#connection")).to_have_text("Paused while nobody looks.")
+
+    page.evaluate(see, False)
+    expect(page.locator("#connection")).to_have_text("Live.")
+    assert asked
+
+
+def test_who_is_logged_out_meanwhile_is_told_so(page: Page) -> None:
+    page.context.clear_cookies()
+
+    expect(page.locator("#connection")).to_contain_text("You are logged out")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1280, 700, 390])
+def test_nothing_is_cut_off_or_hard_to_read(page: Page, scheme: str, width: int) -> None:
+    # Given figures as wide as they come, and a partition of each kind,
+    snapshot = page.evaluate("fetch('/admin/operations/snapshot').then((answer) => answer.json())")
+    snapshot["log"] |= {
+        "waiting": {"5": 3, "6": 1_234, "7": 100_000, "63": 12_345_678},
+        "halted": [9, 10],
+        "seconds": 99,
+    }
+    snapshot["index"] |= {"name": "chatsystem-messages-v1-000007", "documents": 123_456_789, "complete": False}
+    snapshot["index"]["building"] = "chatsystem-messages-v1-000008"
+    snapshot["database"] |= {"dead": 1_234_567, "outbox_entries": 1_234_567, "outbox_seconds": 1e6}
+    run = {"by": "somebody-with-a-long-name", "began_at": 1, "ended_at": None, "told": "", "id": ""}
+    snapshot["jobs"] = {
+        "drain": run | {"status": "waiting", "done": 0, "total": None},
+        "replay": run | {"status": "failed", "told": f"OperationalError: {'x' * 200}", "done": 0, "total": 1},
+        "recount": run | {"status": "running", "done": 1_234_567, "total": 12_345_678},
+        "reindex": run | {"status": "lost", "done": 0, "total": None},
+    }
+    page.route("**/admin/operations/snapshot", lambda route: route.fulfill(json=snapshot))
+
+    page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
+    page.set_viewport_size({"width": width, "height": 844})
+    expect(page.locator("#dead-events")).to_have_text("1,234,567")
+
+    assert page.evaluate("document.documentElement.scrollWidth") == width
+    assert page.evaluate(CUT_OFF) == []
+    assert [(words, round(ratio, 1)) for words, ratio in page.evaluate(CONTRASTS) if ratio < 4.5] == []
+    assert page.evaluate("getComputedStyle(document.querySelector('#operations a')).transitionDuration") == "0s"
+    expect(page.locator("#partition-grid [data-level=halted]")).to_have_count(2)
