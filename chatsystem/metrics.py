@@ -6,7 +6,7 @@ Any process may answer, and none has anything to remember. Documented in docs/op
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 from django.http import HttpResponse
 from django.utils.module_loading import import_string
@@ -14,12 +14,10 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_l
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 from rest_framework.decorators import api_view, content_negotiation_class
-from rest_framework.negotiation import BaseContentNegotiation
-from rest_framework.parsers import BaseParser
-from rest_framework.renderers import BaseRenderer
 from rest_framework.request import Request
 
 from chatsystem.api.access import require_admin_key
+from chatsystem.api.negotiation import AnyAccept
 from chatsystem.writelog import log
 from chatsystem.writelog.models import DeadEvent
 
@@ -60,19 +58,6 @@ def _of_the_database() -> Iterator[Metric]:
 
 registry = CollectorRegistry()
 registry.register(Shared())
-
-
-class AnyAccept(BaseContentNegotiation):
-    """Metrics have one format, whatever a scraper would like to have."""
-
-    def select_parser(self, request: Request, parsers: Iterable[BaseParser]) -> BaseParser | None:
-        return None
-
-    def select_renderer(
-        self, request: Request, renderers: Iterable[BaseRenderer], format_suffix: str | None = None
-    ) -> tuple[BaseRenderer, str]:
-        renderer = next(iter(renderers))
-        return renderer, renderer.media_type
 
 
 @api_view(["GET", "HEAD"])
