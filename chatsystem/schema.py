@@ -41,7 +41,7 @@ ALL_OK = {"state": "ok", "database": "ok", "search": "ok", "workers": "ok"}
 NO_STATE = {**ALL_OK, "state": "LogUnavailable", "workers": "LogUnavailable"}
 UNAVAILABLE = {"status": "unavailable", "dependencies": NO_STATE}
 #: The server's own refusal has the shape of all errors.
-NOT_READY = {"anyOf": [{"$ref": f"#/components/schemas/{name}"} for name in ("Readiness", "UnavailableError")]}
+NOT_READY = {"anyOf": [{"$ref": f"#/components/schemas/{name}"} for name in ("Readiness", "Error")]}
 METRICS = """\
 # HELP chatsystem_log_events Acknowledged events that are not stored yet.
 # TYPE chatsystem_log_events gauge

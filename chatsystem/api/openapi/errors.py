@@ -56,6 +56,31 @@ PARAMETERS = [
 BODY = of(exceptions.ParseError("This is not JSON: Expecting value: line 1 column 1 (char 0)."))
 IDEMPOTENCY_KEY = of(invalid("Idempotency-Key", "Give 1 to 255 printable ASCII characters."))
 
+#: The component that all error statuses refer to.
+ERROR = "Error"
+SCHEMAS: dict[str, Any] = {
+    ERROR: {
+        "type": "object",
+        "properties": {
+            "type": {"type": "string", "enum": ["validation_error", "client_error", "server_error"]},
+            "errors": {"type": "array", "minItems": 1, "items": {"$ref": "#/components/schemas/ErrorEntry"}},
+        },
+        "required": ["type", "errors"],
+    },
+    "ErrorEntry": {
+        "type": "object",
+        "properties": {
+            "code": {"type": "string", "description": "Stable; what a program looks at."},
+            "detail": {"type": "string", "description": "For people; may change."},
+            "attr": {
+                "type": ["string", "null"],
+                "description": "The field, parameter or header that is wrong, of a `validation_error`.",
+            },
+        },
+        "required": ["code", "detail", "attr"],
+    },
+}
+
 RETRY_AFTER = {
     "Retry-After": {
         "description": "Seconds to wait before the request is repeated.",
@@ -92,39 +117,19 @@ class Answer:
     errors: list[Error]
     headers: dict[str, Any] | None = None
 
-    def schema(self, status: int) -> dict[str, Any]:
-        """Exact: the codes that this status can have here, and no other."""
-        kinds = {self._kind(status, error) for error in self.errors}
-        named = any(error.attr for error in self.errors)
-        error = {
-            "type": "object",
-            "properties": {
-                "code": {
-                    "type": "string",
-                    "enum": sorted({error.code for error in self.errors}),
-                    "description": "Stable; what a program looks at.",
-                },
-                "detail": {"type": "string", "description": "For people; may change."},
-                "attr": {
-                    "type": ["string", "null"] if named else "null",
-                    "description": "The field, parameter or header that is wrong.",
-                },
-            },
-            "required": ["code", "detail", "attr"],
-        }
-        return {
-            "type": "object",
-            "properties": {
-                "type": {"type": "string", "enum": sorted(kinds)},
-                "errors": {"type": "array", "minItems": 1, "items": error},
-            },
-            "required": ["type", "errors"],
-        }
-
-    def response(self, status: int, schema: dict[str, Any]) -> dict[str, Any]:
-        content = {"application/json": {"schema": schema, "examples": self._examples(status)}}
+    def response(self, status: int) -> dict[str, Any]:
+        content = {"application/json": {"schema": self._schema(status), "examples": self._examples(status)}}
         headers = {"headers": self.headers} if self.headers else {}
         return {"description": self.description, **headers, "content": content}
+
+    def _schema(self, status: int) -> dict[str, Any]:
+        """The one shape, and beside it the codes that this status can have here: no other."""
+        entry: dict[str, Any] = {"code": {"enum": sorted({error.code for error in self.errors})}}
+        if not any(error.attr for error in self.errors):
+            entry["attr"] = {"type": "null"}
+        kinds = sorted({self._kind(status, error) for error in self.errors})
+        properties = {"type": {"enum": kinds}, "errors": {"items": {"properties": entry}}}
+        return {"$ref": f"#/components/schemas/{ERROR}", "properties": properties}
 
     def _examples(self, status: int) -> dict[str, Any]:
         """One for each code and what it is said of; errors of other elements of the same batch are left out."""
@@ -181,7 +186,7 @@ def shared() -> dict[int, Answer]:
             of(errors.IdempotencyKeyReused()),
         ),
         431: Answer("HeadersTooLarge", "A header of more than 8,190 bytes. The connection ends.", of_server(431)),
-        500: Answer("ServerError", "A fault of ours.", [Error("error", "Server error.")]),
+        500: Answer("ServerFault", "A fault of ours.", [Error("error", "Server error.")]),
         503: Answer(
             "Unavailable",
             "`service_unavailable`: it cannot be done now, and nothing has happened. `outcome_unknown`: no answer came"

@@ -42,6 +42,7 @@ class Generator(SchemaGenerator):
         described: dict[str, Any] = super().get_schema(request, public)
         described["info"]["description"] = INTRODUCTION.read_text()
         described["components"]["securitySchemes"] = SECURITY_SCHEMES
+        described["components"]["schemas"] |= errors.SCHEMAS
         return described
 
 
@@ -69,6 +70,11 @@ def once(endpoints: list[tuple]) -> list[tuple]:
 
 class AutoSchema(openapi.AutoSchema):
     """An operation with every status, header and code that it can be answered with."""
+
+    def _get_request_body(self, direction: Any = "request") -> dict[str, Any] | None:
+        body: dict[str, Any] | None = super()._get_request_body(direction)
+        # One that is not there is an empty object, and each operation needs a field.
+        return body and {**body, "required": True}
 
     def _get_response_bodies(self, direction: Any = "response") -> dict[str, Any]:
         answers = super()._get_response_bodies(direction)
@@ -134,13 +140,9 @@ class AutoSchema(openapi.AutoSchema):
         return [*single, *view.wrong_batches]
 
     def _shared(self, status: int, answer: errors.Answer) -> dict[str, Any]:
-        schema = self._component(ResolvedComponent.SCHEMA, f"{answer.name}Error", answer.schema(status))
-        return self._component(ResolvedComponent.RESPONSE, answer.name, answer.response(status, schema))
-
-    def _component(self, kind: str, name: str, schema: dict[str, Any]) -> dict[str, Any]:
-        component = ResolvedComponent(name=name, type=kind, schema=schema, object=name)
-        self.registry.register_on_missing(component)
-        ref: dict[str, Any] = component.ref
+        response = ResolvedComponent(answer.name, ResolvedComponent.RESPONSE, answer.response(status), answer.name)
+        self.registry.register_on_missing(response)
+        ref: dict[str, Any] = response.ref
         return ref
 
 
