@@ -227,7 +227,7 @@ SPECTACULAR_SETTINGS = {
     "VERSION": "0.1.0",
     "OAS_VERSION": "3.1.0",
     "DEFAULT_GENERATOR_CLASS": "chatsystem.api.openapi.schema.Generator",
-    "PREPROCESSING_HOOKS": ["chatsystem.api.openapi.schema.once"],
+    "PREPROCESSING_HOOKS": ["chatsystem.api.openapi.schema.once_and_in_order"],
     "POSTPROCESSING_HOOKS": [],
     # Read-only fields are no part of a request, and a PATCH needs the one field that can change.
     "COMPONENT_SPLIT_REQUEST": True,
@@ -239,7 +239,7 @@ SPECTACULAR_SETTINGS = {
         {"name": "Search", "description": "Messages of one chat, one application, or all."},
         {"name": "Service", "description": "Health, metrics, and this description."},
     ],
-    # As they are written: parents first.
+    # As they are written: parents first. The hook sees to it.
     "SORT_OPERATIONS": False,
     "SORT_OPERATION_PARAMETERS": False,
 }

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -137,6 +140,15 @@ def test_it_is_served_as_json_whatever_is_accepted(client: Client, path: str, ac
     assert answer.json()["openapi"] == "3.1.0"
     assert answer.headers["Cache-Control"] == "no-cache"
     assert client.get(path, headers={"If-None-Match": answer.headers["ETag"]}).status_code == 304
+
+
+def test_it_is_the_same_in_every_process(tmp_path: Path) -> None:
+    # Or its ETag would be another with each answer.
+    for seed in ("1", "2"):
+        command = [sys.executable, "manage.py", "spectacular", "--file", str(tmp_path / seed)]
+        subprocess.run(command, cwd=BASE_DIR, env={**os.environ, "PYTHONHASHSEED": seed}, check=True)
+
+    assert (tmp_path / "1").read_bytes() == (tmp_path / "2").read_bytes()
 
 
 def test_it_is_the_same_for_all_who_ask_first_at_once() -> None:

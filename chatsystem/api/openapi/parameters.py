@@ -31,7 +31,7 @@ TOKEN = in_path("token", TOKEN_SCHEMA, "The application's token: the key to all 
 LIMIT = in_query(
     "limit",
     {"type": "integer", "minimum": 1, "maximum": MAX_LIMIT, "default": DEFAULT_LIMIT},
-    "Entries of a page.",
+    f"Entries of a page, 1 to {MAX_LIMIT}.",
 )
 CURSOR = in_query("cursor", {"type": "string"}, "Opaque, from a link only.")
 BY_NUMBER = [

@@ -63,9 +63,14 @@ def describe(view: Any, tag: str, wrong_batches: Sequence[Callable[[], object]] 
             return described
 
 
-def once(endpoints: list[tuple]) -> list[tuple]:
-    """Each route without its trailing slash, which links do not have: the same with one is no other operation."""
-    return [endpoint for endpoint in endpoints if not endpoint[0].endswith("/")]
+def once_and_in_order(endpoints: list[tuple]) -> list[tuple]:
+    """Each route without its trailing slash, which links do not have: the same with one is no other operation.
+
+    In the order of the URLs; methods come out of a set, and every process shall tell the same.
+    """
+    paths = list(dict.fromkeys(path for path, *_ in endpoints))
+    ordered = sorted(endpoints, key=lambda endpoint: (paths.index(endpoint[0]), endpoint[2]))
+    return [endpoint for endpoint in ordered if not endpoint[0].endswith("/")]
 
 
 class AutoSchema(openapi.AutoSchema):
