@@ -101,6 +101,10 @@ def test_every_request_and_every_answer_with_a_body_has_an_example(description: 
     assert without == ["#/paths//openapi.json/get/responses/200", "#/paths//docs/get/responses/200"]
 
 
+def test_it_bears_the_version_of_the_project(description: dict[str, Any]) -> None:
+    assert f'version = "{description["info"]["version"]}"' in (BASE_DIR / "pyproject.toml").read_text().splitlines()
+
+
 def told(description: dict[str, Any]) -> set[tuple[str, str]]:
     """Status and code of every error that an operation can be answered with."""
     found = set()

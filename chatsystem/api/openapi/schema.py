@@ -21,7 +21,7 @@ from rest_framework.views import APIView
 
 from chatsystem.api.negotiation import Negotiation
 from chatsystem.api.openapi import errors
-from chatsystem.api.openapi.parameters import CACHE_CONTROL, CREATED, ETAG, IDEMPOTENCY_KEY, IF_NONE_MATCH
+from chatsystem.api.openapi.parameters import CACHE_CONTROL, CREATED, ETAG, IDEMPOTENCY_KEY, IF_NONE_MATCH, LIMIT
 from chatsystem.api.views import EntityViewSet
 
 INTRODUCTION = Path(__file__).parent / "introduction.md"
@@ -40,7 +40,7 @@ class Generator(SchemaGenerator):
     def get_schema(self, request: Any = None, public: bool = False) -> dict[str, Any]:
         autodiscover_modules("schema")
         described: dict[str, Any] = super().get_schema(request, public)
-        described["info"]["description"] = INTRODUCTION.read_text()
+        described["info"]["description"] = INTRODUCTION.read_text(encoding="utf-8")
         described["components"]["securitySchemes"] = SECURITY_SCHEMES
         described["components"]["schemas"] |= errors.SCHEMAS
         return described
@@ -104,36 +104,42 @@ class AutoSchema(openapi.AutoSchema):
         return headers
 
     def _refusals(self, asked: set[str]) -> dict[int, errors.Answer]:
-        takes_body = self.method in ("POST", "PATCH")
-        crosses = bool(self.get_auth())
-        named = "{" in self.path
-        reads_query = "limit" in asked
+        crosses_applications = bool(self.get_auth())
+        names_something = "{" in self.path
         without = {
-            401: not crosses,
-            404: not named,
+            401: not crosses_applications,
+            404: not names_something,
             406: self.view.get_content_negotiator().__class__ is not Negotiation,
-            413: not takes_body,
-            415: not takes_body,
+            413: not self._takes_body,
+            415: not self._takes_body,
             422: IDEMPOTENCY_KEY.name not in asked,
         }
-        found = {status: answer for status, answer in errors.shared().items() if not without.get(status)}
-        wrong = [*errors.ANYWHERE, *errors.of_server(400)]
-        reasons = ["a host that is not ours, or no HTTP"]
-        if reads_query:
-            wrong += errors.PARAMETERS
-            reasons.insert(0, "a parameter that makes no sense, comes twice, or is one of more than 1000")
-        if takes_body:
+        shared = {status: answer for status, answer in errors.shared().items() if not without.get(status)}
+        return {400: self._bad_request(asked), **shared}
+
+    def _bad_request(self, asked: set[str]) -> errors.Answer:
+        name, reasons, wrong = "BadRequest", [], []
+        if self._takes_body:
+            reasons.append("a body that is not JSON, or not as described")
             wrong += errors.BODY + errors.of_bodies(self._wrong_bodies())
-            reasons.insert(0, "a body that is not JSON, or not as described")
         if IDEMPOTENCY_KEY.name in asked:
+            reasons.append("a key that is none")
             wrong += errors.IDEMPOTENCY_KEY
-            reasons.insert(1, "a key that is none")
-        name = f"{self.get_operation_id().title().replace('_', '')}Invalid"
-        if not (takes_body or reads_query):
-            name = "BadRequest"
-        text = "; ".join(reasons)
-        found[400] = errors.Answer(name, f"{text[0].upper()}{text[1:]}. `attr` names what is wrong.", wrong)
-        return found
+        if LIMIT.name in asked:
+            reasons.append("a parameter that makes no sense, comes twice, or is one of more than 1000")
+            wrong += errors.PARAMETERS
+        if wrong:
+            name = f"{self.get_operation_id().title().replace('_', '')}Invalid"
+        text = "; ".join([*reasons, "a host that is not ours, or no HTTP"])
+        return errors.Answer(
+            name,
+            f"{text[0].upper()}{text[1:]}. `attr` names what is wrong.",
+            [*wrong, *errors.ANYWHERE, *errors.of_server(400)],
+        )
+
+    @property
+    def _takes_body(self) -> bool:
+        return self.method in ("POST", "PATCH")
 
     def _wrong_bodies(self) -> list[Callable[[], object]]:
         """Each way in which a body can be wrong."""

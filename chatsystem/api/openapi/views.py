@@ -6,12 +6,12 @@ from functools import cache
 
 from django.http import HttpResponse
 from django.shortcuts import render
-from django.utils.module_loading import import_string
 from rest_framework.decorators import api_view, content_negotiation_class
 from rest_framework.renderers import JSONRenderer
 from rest_framework.request import Request
 
 from chatsystem.api.negotiation import AnyAccept
+from chatsystem.api.openapi.schema import Generator
 
 #: The page loads nothing but files of ours; Swagger UI has its icons in data URLs.
 CONTENT_SECURITY_POLICY = (
@@ -23,9 +23,7 @@ CONTENT_SECURITY_POLICY = (
 @cache
 def as_json() -> bytes:
     """It is the same for everybody and until the next release, and making it takes a tenth of a second."""
-    # By its name, or every process would hold what only this one call needs.
-    description = import_string("chatsystem.api.openapi.schema.Generator")().get_schema(public=True)
-    content: bytes = JSONRenderer().render(description)
+    content: bytes = JSONRenderer().render(Generator().get_schema(public=True))
     return content
 
 
