@@ -8,7 +8,7 @@ PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check --no-input
 INSTALL := $(PIP) install --require-hashes --only-binary :all: --requirement
 
 .DEFAULT_GOAL := help
-.PHONY: help run admin test test-mysql chaos model mutants bench audit lint format lock clean
+.PHONY: help run admin test test-mysql chaos model fuzz mutants bench audit lint format lock clean
 
 help: ## Show this list
 	@awk 'BEGIN { FS = ":.*## " } /^##@/ { printf "\n%s\n", substr($$0, 5) } \
@@ -42,6 +42,10 @@ chaos: $(VENV)/.dev ## Kill everything under load for SECONDS=600, and check tha
 
 model: $(VENV)/.dev ## 20,000 random steps of writes, drains and faults against a model of them: SEED=7
 	$(BIN)/python -m pytest tests/model -s --hypothesis-profile=long $(if $(SEED),--hypothesis-seed=$(SEED))
+
+EXAMPLES := 1000
+fuzz: $(VENV)/.dev ## Hold the running product to its description, with EXAMPLES=1000 requests of each operation: SEED=7
+	$(BIN)/python -m tests.openapi.fuzz --examples $(EXAMPLES) --seed $(SEED)
 
 mutants: $(VENV)/.dev ## Break the product in the places that matter, and see each break caught: JOBS=2
 	$(BIN)/python -m tests.mutants

@@ -18,13 +18,11 @@ from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 from rest_framework.decorators import api_view, content_negotiation_class
-from rest_framework.negotiation import BaseContentNegotiation
-from rest_framework.parsers import BaseParser
-from rest_framework.renderers import BaseRenderer
 from rest_framework.request import Request
 
 from chatsystem import health
 from chatsystem.api.access import require_admin_key
+from chatsystem.api.negotiation import AnyAccept
 from chatsystem.asking import ask
 from chatsystem.writelog import log
 from chatsystem.writelog.models import DeadEvent
@@ -113,19 +111,6 @@ class Requests(Collector):
 registry = CollectorRegistry()
 registry.register(Shared())
 registry.register(Requests())
-
-
-class AnyAccept(BaseContentNegotiation):
-    """Metrics have one format, whatever a scraper would like to have."""
-
-    def select_parser(self, request: Request, parsers: Iterable[BaseParser]) -> BaseParser | None:
-        return None
-
-    def select_renderer(
-        self, request: Request, renderers: Iterable[BaseRenderer], format_suffix: str | None = None
-    ) -> tuple[BaseRenderer, str]:
-        renderer = next(iter(renderers))
-        return renderer, renderer.media_type
 
 
 @api_view(["GET", "HEAD"])

@@ -63,6 +63,8 @@ INSTALLED_APPS = [
     "django.contrib.staticfiles",
     "rest_framework",
     "drf_standardized_errors",
+    "drf_spectacular",
+    "drf_spectacular_sidecar",
     "chatsystem",
     "chatsystem.writelog",
     "chatsystem.backoffice",
@@ -232,10 +234,34 @@ REST_FRAMEWORK = {
     "EXCEPTION_HANDLER": "drf_standardized_errors.handler.exception_handler",
     "UNAUTHENTICATED_USER": None,
     "COMPACT_JSON": True,
+    "DEFAULT_SCHEMA_CLASS": "chatsystem.api.openapi.schema.AutoSchema",
 }
 DRF_STANDARDIZED_ERRORS = {
     "EXCEPTION_HANDLER_CLASS": "chatsystem.api.handler.ExceptionHandler",
     "ENABLE_IN_DEBUG_FOR_UNHANDLED_EXCEPTIONS": True,
+}
+
+#: The API's description, /openapi.json (docs/api.md).
+SPECTACULAR_SETTINGS = {
+    "TITLE": "chatsystem",
+    "VERSION": "0.1.0",
+    "OAS_VERSION": "3.1.0",
+    "DEFAULT_GENERATOR_CLASS": "chatsystem.api.openapi.schema.Generator",
+    "PREPROCESSING_HOOKS": ["chatsystem.api.openapi.schema.once_and_in_order"],
+    "POSTPROCESSING_HOOKS": [],
+    # Read-only fields are no part of a request, and a PATCH needs the one field that can change.
+    "COMPONENT_SPLIT_REQUEST": True,
+    "COMPONENT_SPLIT_PATCH": False,
+    "TAGS": [
+        {"name": "Applications", "description": "Each has a token, the key to its chats."},
+        {"name": "Chats", "description": "Numbered 1, 2, 3 … in their application."},
+        {"name": "Messages", "description": "Numbered 1, 2, 3 … in their chat; one by one or in batches."},
+        {"name": "Search", "description": "Messages of one chat, one application, or all."},
+        {"name": "Service", "description": "Health, metrics, and this description."},
+    ],
+    # As they are written: parents first. The hook sees to it.
+    "SORT_OPERATIONS": False,
+    "SORT_OPERATION_PARAMETERS": False,
 }
 
 # Logging --------------------------------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ from django.contrib import admin
 from django.urls import include, path
 
 from chatsystem import health, metrics
+from chatsystem.api.openapi import views as description
 from chatsystem.api.routes import route
 
 urlpatterns = [
@@ -15,6 +16,8 @@ urlpatterns = [
     *route("health/live", health.live, "live"),
     *route("health/ready", health.ready, "ready"),
     *route("metrics", metrics.metrics, "metrics"),
+    *route("openapi.json", description.openapi, "openapi"),
+    *route("docs", description.docs, "docs"),
     path("admin/operations/", include("chatsystem.backoffice.urls")),
     path("admin/", admin.site.urls),
 ]

@@ -34,7 +34,7 @@ class MessageViewSet(EntityViewSet):
         """One message, or an array of them: the array gets one run of numbers, all or nothing."""
         key = request_key(request)
         if isinstance(request.data, list):
-            bodies = _validated_bodies(request.data)
+            bodies = validated_bodies(request.data)
             accepted = create_batch(token, chat_number, bodies, key)
             return created(self.represent_all(_acknowledged(accepted, bodies)), accepted)
         body = self.validated(request)["body"]
@@ -52,7 +52,7 @@ class MessageViewSet(EntityViewSet):
         return Response(self.represent(message))
 
 
-def _validated_bodies(data: list[Any]) -> list[str]:
+def validated_bodies(data: list[Any]) -> list[str]:
     """Raises a 400 that names the index of each wrong element."""
     child = MessageSerializer()
     batch: ListSerializer = ListSerializer(child=child, data=data, allow_empty=False, max_length=MAX_BATCH)

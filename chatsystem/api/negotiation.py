@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from django.utils.http import parse_header_parameters
 from rest_framework.exceptions import NotAcceptable
-from rest_framework.negotiation import DefaultContentNegotiation
+from rest_framework.negotiation import BaseContentNegotiation, DefaultContentNegotiation
 from rest_framework.parsers import BaseParser
 from rest_framework.renderers import BaseRenderer
 from rest_framework.request import Request
@@ -36,3 +36,16 @@ class Negotiation(DefaultContentNegotiation):
             return super().select_renderer(request, renderers, format_suffix)
         except ValueError:
             raise NotAcceptable(available_renderers=renderers) from None
+
+
+class AnyAccept(BaseContentNegotiation):
+    """For what has one format, whatever a scraper or a browser would like to have."""
+
+    def select_parser(self, request: Request, parsers: Iterable[BaseParser]) -> BaseParser | None:
+        return None
+
+    def select_renderer(
+        self, request: Request, renderers: Iterable[BaseRenderer], format_suffix: str | None = None
+    ) -> tuple[BaseRenderer, str]:
+        renderer = next(iter(renderers))
+        return renderer, renderer.media_type

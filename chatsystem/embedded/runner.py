@@ -159,6 +159,7 @@ The chat backend is ready: {options.url}
 
   Try it     curl -d '{{"name": "My app"}}' -H 'Content-Type: application/json' {options.url}/applications
              curl {options.url}/applications
+  Read       {options.url}/docs tells every request, and sends it
   Admin      make admin{chosen} creates a user for {options.url}/admin/
   Data       {options.data_dir.root}
   Logs       {options.data_dir.logs}

@@ -117,6 +117,8 @@ def test_every_number_that_is_none_is_the_same_404(ours: Tenant, settle: Callabl
         ("/health/live", "GET, HEAD, OPTIONS"),
         ("/health/ready", "GET, HEAD, OPTIONS"),
         ("/metrics", "GET, HEAD, OPTIONS"),
+        ("/openapi.json", "GET, HEAD, OPTIONS"),
+        ("/docs", "GET, HEAD, OPTIONS"),
     ],
 )
 def test_a_method_that_a_route_does_not_have_is_a_405_that_names_those_it_has(

@@ -1,0 +1,42 @@
+"""The API's description, for programs and for people. Documented in docs/api.md."""
+
+from __future__ import annotations
+
+from functools import cache
+
+from django.http import HttpResponse
+from django.shortcuts import render
+from rest_framework.decorators import api_view, content_negotiation_class
+from rest_framework.renderers import JSONRenderer
+from rest_framework.request import Request
+
+from chatsystem.api.negotiation import AnyAccept
+from chatsystem.api.openapi.schema import Generator
+
+#: The page loads nothing but files of ours; Swagger UI has its icons in data URLs.
+CONTENT_SECURITY_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
+    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+
+
+@cache
+def as_json() -> bytes:
+    """It is the same for everybody and until the next release, and making it takes a tenth of a second."""
+    content: bytes = JSONRenderer().render(Generator().get_schema(public=True))
+    return content
+
+
+@api_view(["GET", "HEAD"])
+@content_negotiation_class(AnyAccept)
+def openapi(request: Request) -> HttpResponse:
+    return HttpResponse(as_json(), content_type="application/json", headers={"Cache-Control": "no-cache"})
+
+
+@api_view(["GET", "HEAD"])
+@content_negotiation_class(AnyAccept)
+def docs(request: Request) -> HttpResponse:
+    response = render(request._request, "openapi/docs.html")
+    response.headers["Cache-Control"] = "no-cache"
+    response.headers["Content-Security-Policy"] = CONTENT_SECURITY_POLICY
+    return response

@@ -1,0 +1,28 @@
+"""What a description cannot say of a good request. Schemathesis imports it: fuzz.toml names it."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import requests
+import schemathesis
+from schemathesis import Case, GenerationMode, HookContext
+
+
+@schemathesis.hook
+def before_call(context: HookContext, case: Case, kwargs: dict[str, Any]) -> None:
+    """A cursor is one of a link, and a chat's number stands beside its application's token. Wrong ones stay wrong."""
+    if not case.query or case.meta is None or case.meta.generation.mode is not GenerationMode.POSITIVE:
+        return
+    if "application" not in case.query:
+        case.query.pop("chat", None)
+    if case.query.pop("cursor", None) is not None and (cursor := cursor_of_a_link(case)):
+        case.query["cursor"] = cursor
+
+
+def cursor_of_a_link(case: Case) -> str | None:
+    """That of the page after the first one of the same list; None where there is none."""
+    answer = requests.request(**{**case.as_transport_kwargs(), "timeout": 10})
+    following = answer.json().get("next") if answer.status_code == 200 else None
+    return parse_qs(urlsplit(following or "").query).get("cursor", [None])[0]
