@@ -36,6 +36,7 @@ from chatsystem.api.openapi.parameters import (
 from chatsystem.api.views import EntityViewSet
 
 INTRODUCTION = Path(__file__).parent / "introduction.md"
+PLACES = [OpenApiParameter.PATH, OpenApiParameter.QUERY, OpenApiParameter.HEADER]
 #: The key to what crosses applications; without it where none is configured.
 ADMIN_KEY: Any = [{"adminKey": []}, {}]
 SECURITY_SCHEMES = {
@@ -89,6 +90,11 @@ class AutoSchema(openapi.AutoSchema):
 
     def get_override_parameters(self) -> list[Any]:
         return [*super().get_override_parameters(), REQUEST_ID]
+
+    def _get_parameters(self) -> list[dict[str, Any]]:
+        """What names the entity first, and last what most clients leave out."""
+        found: list[dict[str, Any]] = super()._get_parameters()
+        return sorted(found, key=lambda each: (PLACES.index(each["in"]), each["name"] == REQUEST_ID.name))
 
     def _get_request_body(self, direction: Any = "request") -> dict[str, Any] | None:
         body: dict[str, Any] | None = super()._get_request_body(direction)

@@ -106,7 +106,7 @@ function showIndex(index) {
 
 function showReconcile(reconcile) {
     figure("reconcile-drifts", reconcile ? whole.format(reconcile.drifts) : "unknown", reconcile?.drifts > 0);
-    write(byId("reconcile-age"), !reconcile ? "No look is known of."
+    write(byId("reconcile-age"), !reconcile ? "Nobody has looked yet."
         : `Looked ${ago(reconcile.seconds)}. ${reconcile.drift_seconds === null ? "No drift was ever found."
             : `Drift was last found ${ago(reconcile.drift_seconds)}.`}`);
 }
