@@ -178,12 +178,13 @@ def _backlog(stack: Stack) -> list[str]:
     while len(chats) < DRAINED:
         (chat,) = side.open_chats(1, 1)
         chats.setdefault(partition_of(chat.split("/")[2]), chat)
-    messages = [{"body": body} for body in stack.texts.first(of_each)]
-    for chat in chats.values():
+    bodies = stack.texts.first(of_each)
+    tokens = [chat.split("/")[2] for chat in chats.values()]
+    for token in tokens:
         for start in range(0, of_each, 1000):
-            side.call(f"{chat}/messages", messages[start : start + 1000])
+            side.client.create_messages(token, 1, bodies[start : start + 1000])
     stack.say(f"a backlog of {of_each * DRAINED:,} messages waits")
-    return [chat.split("/")[2] for chat in chats.values()]
+    return tokens
 
 
 # A large chat ---------------------------------------------------------------------------------------------------------
@@ -197,8 +198,7 @@ def _large_chat(stack: Stack) -> tuple[int, str]:
     chat_id, token = rows.new_chat(stack.server, side.database)
     rows.fill(stack.server, side.database, chat_id, stack.texts.all, many)
     # Once somebody posted to it, Redis knows its number, as that of any chat in use.
-    number = side.call(f"/applications/{token}/chats/1/messages", {"body": "one more"})["number"]
-    assert number == many + 1
+    assert side.client.create_message(token, 1, "one more").number == many + 1
     side.wait_until_settled()
     return chat_id, token
 
@@ -317,7 +317,7 @@ def search(stack: Stack) -> list[Measure]:
 def search_embedded(stack: Stack) -> list[Measure]:
     product, many = stack.embedded, stack.scale.many
     side = Side(product.url, stack.server, "")
-    token = side.call("/applications", {"name": "filled"})["token"]
+    token = side.client.create_application("filled").token
     from bench import inside
 
     stack.say(f"indexing {many:,} messages in the embedded index")

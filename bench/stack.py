@@ -33,6 +33,7 @@ from chatsystem.data_dir import DataDir
 from chatsystem.embedded import redis_server
 from chatsystem.embedded.tied import end_with_parent
 from chatsystem.writelog.keys import PARTITIONS, Keys
+from examples.chat_client import ChatClient
 from tests.embedded.product import BASE_DIR, Product, children, eventually, free_port
 from tests.services.database_server import DatabaseServer
 from tests.services.elasticsearch import Node
@@ -78,6 +79,7 @@ class Side:
 
     def __init__(self, url: str, server: DatabaseServer, database: str) -> None:
         self.url, self.server, self.database = url, server, database
+        self.client = ChatClient(url)
         #: Answered by it so far, those refused left out.
         self.requests = 0
 
@@ -88,19 +90,14 @@ class Side:
             raise AssertionError(f"{seen.broken} connections broke or were not answered")
         return seen
 
-    def call(self, path: str, data: Any) -> Any:
-        answer = requests.post(self.url + path, json=data, timeout=30)
-        answer.raise_for_status()
-        self.requests += 1
-        return answer.json()
-
     def open_chats(self, applications: int = APPLICATIONS, chats: int = CHATS) -> list[str]:
         """The paths of new chats."""
         paths = []
         for _ in range(applications):
-            application = f"/applications/{self.call('/applications', {'name': 'measured'})['token']}/chats"
-            for _ in range(chats):
-                paths.append(f"{application}/{self.call(application, {'title': 'measured'})['number']}")
+            token = self.client.create_application("measured").token
+            numbers = [self.client.create_chat(token, "measured").number for _ in range(chats)]
+            paths += [f"/applications/{token}/chats/{number}" for number in numbers]
+            self.requests += 1 + chats
         return paths
 
     def post(self, texts: Texts, seconds: int, batch: int = 1) -> Stored:
@@ -306,7 +303,7 @@ class Stack:
     def _first_message(self, side: ProductSide) -> str:
         """Has the cluster's index made, which has none until then; returns the message's chat."""
         (chat,) = side.open_chats(1, 1)
-        side.call(f"{chat}/messages", {"body": "the first message"})
+        side.client.create_message(chat.split("/")[2], 1, "the first message")
         eventually(lambda: side.rows({chat.split("/")[2]}) == 1)
         side.wait_until_settled()
         return chat
