@@ -11,7 +11,7 @@ from rest_framework.decorators import api_view
 from rest_framework.request import Request
 
 from chatsystem.asking import ask
-from chatsystem.writelog import log
+from chatsystem.writelog import log, vitals
 
 OK = "ok"
 #: It works, and somebody should look at it.
@@ -71,8 +71,8 @@ def reason(error: Exception) -> str:
 
 
 def _state() -> str:
-    log.probe()
-    hazards = log.hazards()
+    vitals.probe()
+    hazards = vitals.hazards()
     return f"{DEGRADED}can lose what it acknowledged: {'; '.join(hazards)}" if hazards else OK
 
 
@@ -98,5 +98,5 @@ def ping_search() -> None:
 
 
 def _workers() -> str:
-    log.expect_workers()
+    vitals.expect_workers()
     return OK

@@ -24,7 +24,7 @@ from chatsystem import health
 from chatsystem.api.access import require_admin_key
 from chatsystem.api.negotiation import AnyAccept
 from chatsystem.asking import ask
-from chatsystem.writelog import log
+from chatsystem.writelog import log, vitals
 from chatsystem.writelog.models import DeadEvent
 from chatsystem.writelog.work import Histogram
 
@@ -43,7 +43,7 @@ class Shared(Collector):
             "state": lambda: list(_of_the_state()),
             "database": lambda: list(_of_the_database()),
             "search": lambda: _nothing_of(health.ping_search),
-            "workers": lambda: _nothing_of(log.expect_workers),
+            "workers": lambda: _nothing_of(vitals.expect_workers),
         }
         up = GaugeMetricFamily("chatsystem_up", "1 when the dependency answers.", labels=["dependency"])
         for dependency, answer in ask(questions, PATIENCE).items():
@@ -63,7 +63,7 @@ def _nothing_of(check: Callable[[], None]) -> list[Metric]:
 
 
 def _of_the_state() -> Iterator[Metric]:
-    backlog = log.backlog()
+    backlog = vitals.backlog()
     yield GaugeMetricFamily("chatsystem_log_events", "Acknowledged events that are not stored yet.", backlog.events)
     yield GaugeMetricFamily("chatsystem_log_age_seconds", "Age of the oldest of them.", backlog.seconds)
     halted = len(log.halted())
@@ -75,13 +75,13 @@ def _of_the_state() -> Iterator[Metric]:
     stored = CounterMetricFamily(
         "chatsystem_stored_events", "Those that left the log for the database.", labels=["partition"]
     )
-    for partition, total in enumerate(log.totals()):
+    for partition, total in enumerate(vitals.totals()):
         acknowledged.add_metric([str(partition)], total.acknowledged)
         stored.add_metric([str(partition)], total.stored)
     yield acknowledged
     yield stored
 
-    done = log.done()
+    done = vitals.done()
     yield _histogram("chatsystem_drain_duration_seconds", "Drains, from their lock to their commit.", done.seconds)
     yield _histogram("chatsystem_drain_batch_events", "Events that a drain stores at once.", done.events)
     yield CounterMetricFamily("chatsystem_count_drifts", "Counts that were not the number of rows.", done.drifts)

@@ -56,9 +56,9 @@ class RealRedis:
 
 def forget_redis() -> None:
     """Lets the write log connect anew: to what settings.REDIS_URL names now."""
-    from chatsystem.writelog import log
+    from chatsystem.writelog.state import client
 
-    log.client.cache_clear()
+    client.cache_clear()
 
 
 def in_threads(work: Callable[[int], None], clients: Iterable[int]) -> None:

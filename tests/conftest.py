@@ -46,12 +46,12 @@ def django_db_modify_db_settings(redis_server: RealRedis, database_server: None)
 @pytest.fixture
 def state(redis_server: RealRedis) -> object:
     """The state Redis, empty."""
-    from chatsystem.writelog import log
+    from chatsystem.writelog.state import client
 
-    log.client().flushall()
+    client().flushall()
     # A database server ends a connection that a long test without queries left idle.
     connections.close_all()
-    return log.client()
+    return client()
 
 
 @pytest.fixture

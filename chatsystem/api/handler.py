@@ -11,7 +11,8 @@ from rest_framework.exceptions import APIException, NotFound, ParseError
 from rest_framework.response import Response
 
 from chatsystem.api.errors import IdempotencyKeyReused, NoAnswer, ServiceUnavailable
-from chatsystem.writelog.log import LogFull, LogUnavailable, OutcomeUnknown, RequestIdReused, UnknownEntity
+from chatsystem.writelog.log import LogFull, OutcomeUnknown, RequestIdReused, UnknownEntity
+from chatsystem.writelog.state import LogUnavailable
 
 logger = logging.getLogger(__name__)
 

@@ -16,8 +16,8 @@ from chatsystem.backoffice.tables import DATABASE_AWAY, BigTableAdmin, Path, bou
 from chatsystem.writelog import dead, log
 from chatsystem.writelog.arrival import to_datetime
 from chatsystem.writelog.keys import partition_of
-from chatsystem.writelog.log import LogUnavailable
 from chatsystem.writelog.models import AcknowledgedEvent, DeadEvent, DiscardedEvent, Partition
+from chatsystem.writelog.state import LogUnavailable
 
 admin.site.site_header = "Chat system: applications, chats and messages"
 admin.site.site_title = "Chat system"

@@ -23,8 +23,9 @@ from django.db.models import Model, QuerySet
 
 from chatsystem import database
 from chatsystem.embedded import locks
-from chatsystem.writelog import log
+from chatsystem.writelog import vitals
 from chatsystem.writelog.models import Partition
+from chatsystem.writelog.state import LogUnavailable
 
 SOURCE = "default"
 TARGET = "target"
@@ -53,8 +54,8 @@ def stopped() -> Iterator[None]:
     """Holds the source in one state, with nobody at work on it. Raises CannotCopy when somebody is."""
     with _runner_kept_away():
         try:
-            log.expect_workers()
-        except (log.LogUnavailable, log.WorkersSilent):
+            vitals.expect_workers()
+        except (LogUnavailable, vitals.WorkersSilent):
             pass  # Without Redis nobody drains; without a sign of life for 15 s there is no worker.
         else:
             raise CannotCopy("Workers are at work on this database. Stop them, and run this again 15 seconds later.")

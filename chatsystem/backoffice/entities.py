@@ -16,9 +16,10 @@ from chatsystem.writelog.counts import all_counts
 from chatsystem.writelog.drain import drain
 from chatsystem.writelog.intake import Accepted
 from chatsystem.writelog.keys import partition_of
-from chatsystem.writelog.log import LogFull, LogUnavailable, UnknownEntity
+from chatsystem.writelog.log import LogFull, UnknownEntity
 from chatsystem.writelog.models import DeadEvent, Partition
 from chatsystem.writelog.reads import overlay
+from chatsystem.writelog.state import LogUnavailable
 
 #: Seconds that a person waits for a change to be stored before the workers are left to it.
 PATIENCE = 5.0

@@ -13,7 +13,7 @@ from django.utils.module_loading import import_string
 
 from chatsystem.backoffice import runs
 from chatsystem.cache import asked
-from chatsystem.writelog import history, log
+from chatsystem.writelog import history, log, vitals
 from chatsystem.writelog.counts import last_reconcile
 from chatsystem.writelog.models import DeadEvent
 
@@ -47,7 +47,7 @@ def _told(ask: Callable[[], T]) -> T | None:
 
 def _log() -> dict[str, Any]:
     return {
-        "seconds": log.backlog().seconds,
+        "seconds": vitals.backlog().seconds,
         "waiting": log.lengths(),
         "halted": log.halted(),
         "totals": history.sample(),
@@ -57,8 +57,8 @@ def _log() -> dict[str, Any]:
 
 def _workers() -> bool:
     try:
-        log.expect_workers()
-    except log.WorkersSilent:
+        vitals.expect_workers()
+    except vitals.WorkersSilent:
         return False
     return True
 

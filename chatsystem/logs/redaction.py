@@ -14,11 +14,13 @@ class RouteForPath(logging.Filter):
     """For `django.request`: a record names the route, and where it went wrong without what the exceptions say."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        match = getattr(getattr(record, "request", None), "resolver_match", None)
+        if "request" not in record.__dict__:
+            # It has been here: a logger keeps its filters when it is configured again, as gunicorn and Django both do.
+            return True
+        # Not left there: a formatter or handler may print it, and its representation is the path.
+        match = getattr(record.__dict__.pop("request"), "resolver_match", None)
         record.msg = "answered %s at %s"
         record.args = (getattr(record, "status_code", None), match.route if match else "no route")
-        # A formatter or handler may print it: its representation is the path.
-        record.request = None
         if record.exc_info and record.exc_info[1]:
             record.exc_text = without_values(record.exc_info[1])
             record.exc_info = None

@@ -12,7 +12,8 @@ from django.conf import settings
 from django.core.checks import CheckMessage, Error, Tags, Warning, register
 from django.db import DatabaseError
 
-from chatsystem.writelog import behind, log
+from chatsystem.writelog import behind, vitals
+from chatsystem.writelog.state import LogUnavailable
 
 REDIS_SCHEMES = {"redis", "rediss", "unix"}
 
@@ -37,8 +38,8 @@ def state_redis_keeps_what_it_acknowledges(databases: object = None, **kwargs: o
     if not databases:
         return []
     try:
-        hazards = log.hazards()
-    except log.LogUnavailable:
+        hazards = vitals.hazards()
+    except LogUnavailable:
         # No error: the database can be migrated while Redis is still to start.
         return [
             Warning(
@@ -62,8 +63,8 @@ def broker_is_not_full_with_the_state_redis(databases: object = None, **kwargs: 
     if not databases or _server(settings.CELERY_BROKER_URL) != _server(settings.REDIS_URL):
         return []
     try:
-        bounded = log.max_memory()
-    except log.LogUnavailable:
+        bounded = vitals.max_memory()
+    except LogUnavailable:
         return []  # W002 tells.
     if not bounded:
         return []
@@ -88,7 +89,7 @@ def database_is_not_behind(databases: object = None, **kwargs: object) -> list[C
         return []
     try:
         partitions = behind.look()
-    except (log.LogUnavailable, DatabaseError):
+    except (LogUnavailable, DatabaseError):
         return []  # W002 names a Redis that is away; a database without tables is still to be migrated.
     if not partitions:
         return []

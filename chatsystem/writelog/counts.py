@@ -16,9 +16,10 @@ from django.db.models.functions import Coalesce
 from django.utils.module_loading import import_string
 
 from chatsystem.cache import asked
-from chatsystem.writelog import log
+from chatsystem.writelog import vitals
 from chatsystem.writelog.keys import partition_of
 from chatsystem.writelog.partitions import locked
+from chatsystem.writelog.state import LogUnavailable
 
 logger = logging.getLogger(__name__)
 
@@ -82,8 +83,8 @@ class ChildCount:
             parents.filter(recount_due=True).update(recount_due=False)
         if drifts:
             # The line below tells of it, too, where Redis is away.
-            with suppress(log.LogUnavailable):
-                log.count_drifts(partition, len(drifts))
+            with suppress(LogUnavailable):
+                vitals.count_drifts(partition, len(drifts))
         for drift in drifts:
             logger.error("%s drifted: id %d had %d, has %d", self, drift.parent_id, drift.stored, drift.actual)
         return drifts

@@ -7,7 +7,8 @@ from typing import NamedTuple
 from django.core.cache import cache
 
 from chatsystem.cache import asked
-from chatsystem.writelog import log
+from chatsystem.writelog import vitals
+from chatsystem.writelog.state import now
 
 #: Seconds that are remembered.
 SPAN = 300
@@ -25,10 +26,8 @@ class Sample(NamedTuple):
 
 
 def sample() -> Sample:
-    totals = log.totals()
-    return Sample(
-        sum(total.acknowledged for total in totals), sum(total.stored for total in totals), log.now() / 1_000_000
-    )
+    totals = vitals.totals()
+    return Sample(sum(total.acknowledged for total in totals), sum(total.stored for total in totals), now() / 1_000_000)
 
 
 def add(newest: Sample) -> None:

@@ -14,6 +14,7 @@ from chatsystem.writelog import log
 from chatsystem.writelog.events import UPDATE
 from chatsystem.writelog.keys import partition_of
 from chatsystem.writelog.seed import pass_fence, seed
+from chatsystem.writelog.state import LogUnavailable
 from chatsystem.writelog.tasks import drain_partition
 
 logger = logging.getLogger(__name__)
@@ -94,7 +95,7 @@ def accept(
         case "full":
             raise log.LogFull
         case "fence" | "seed":
-            raise log.LogUnavailable("the state Redis changed again while it was seeded")
+            raise LogUnavailable("the state Redis changed again while it was seeded")
     if answer.hint:
         hint_drain(partition_of(token))
     # Without a key of the client's, 'again' answers our own re-send, or a proxy's.

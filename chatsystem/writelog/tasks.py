@@ -9,9 +9,10 @@ from contextlib import suppress
 from celery import shared_task
 from celery.signals import worker_ready
 
-from chatsystem.writelog import behind, history, log
+from chatsystem.writelog import behind, history, log, vitals
 from chatsystem.writelog.counts import reconcile_due
 from chatsystem.writelog.drain import drain
+from chatsystem.writelog.state import LogUnavailable
 
 logger = logging.getLogger(__name__)
 
@@ -35,9 +36,9 @@ def drain_partition(partition: int, hinted_at: float = 0.0) -> None:
 @worker_ready.connect
 def show_up(**kwargs: object) -> None:
     """A worker that has just started need not wait for its first sweep to count as one."""
-    with suppress(log.LogUnavailable):
-        log.beat_heart()
-        for hazard in log.hazards():
+    with suppress(LogUnavailable):
+        vitals.beat_heart()
+        for hazard in vitals.hazards():
             logger.error("the state Redis can lose acknowledged writes: %s", hazard)
 
 
@@ -45,8 +46,8 @@ def show_up(**kwargs: object) -> None:
 def sweep() -> None:
     """Drains what a lost hint left behind, and sees whether the database is still the one that it was."""
     # A full Redis takes no sign of life, and has to be emptied all the more.
-    with suppress(log.LogUnavailable):
-        log.beat_heart()
+    with suppress(LogUnavailable):
+        vitals.beat_heart()
     behind.halt_or_resume()
     for partition in log.lengths():
         drain_partition.delay(partition)

@@ -11,6 +11,7 @@ from chats.models import Chat
 from chatsystem.writelog import dead, log
 from chatsystem.writelog.keys import Keys, partition_of
 from chatsystem.writelog.models import DeadEvent, DiscardedEvent
+from chatsystem.writelog.state import client
 from messages_app.models import Message
 from tests.admin.conftest import Browser, listed, told
 from tests.bench import RealRedis, Tenant
@@ -21,7 +22,7 @@ REASON = "The sender has withdrawn it."
 
 
 def pending(tenant: Tenant) -> dict[str, str]:
-    return log.client().hgetall(Keys(partition_of(tenant.token)).pending)
+    return client().hgetall(Keys(partition_of(tenant.token)).pending)
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from django.test import Client
 from applications.models import Application
 from chats.models import Chat
 from chatsystem.backoffice import runs, tasks
-from chatsystem.writelog import history, log
+from chatsystem.writelog import history, log, vitals
 from chatsystem.writelog.counts import reconcile_due
 from chatsystem.writelog.keys import partition_of
 from chatsystem.writelog.models import DeadEvent
@@ -177,7 +177,7 @@ def test_the_snapshot_tells_what_waits_where(ours: Tenant, theirs: Tenant, brows
 
 def test_a_halted_partition_and_a_worker_at_work_are_told(ours: Tenant, browser: Browser) -> None:
     log.halt(5)
-    log.beat_heart()
+    vitals.beat_heart()
 
     found = snapshot(browser)["log"]
 

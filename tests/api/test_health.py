@@ -13,7 +13,7 @@ from django.db import OperationalError
 from rest_framework.test import APIClient
 
 from chatsystem.health import PATIENCE
-from chatsystem.writelog import log
+from chatsystem.writelog import vitals
 from tests.bench import RealRedis, Tenant, forget_redis
 
 ALL_OK = dict.fromkeys(("state", "database", "search", "workers"), "ok")
@@ -36,7 +36,7 @@ def readiness(api: APIClient) -> tuple[int, str, dict[str, str]]:
 @pytest.fixture
 def working(state: object) -> None:
     """Workers that have just been at work."""
-    log.beat_heart()
+    vitals.beat_heart()
 
 
 @pytest.fixture

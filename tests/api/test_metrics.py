@@ -13,7 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from applications.models import Application
 from chatsystem import metrics
-from chatsystem.writelog import counts, log
+from chatsystem.writelog import counts, log, vitals
 from chatsystem.writelog.keys import partition_of
 from tests.bench import RealRedis, Tenant, drain_all
 
@@ -40,7 +40,7 @@ Labels = dict[str, str]
 @pytest.fixture(autouse=True)
 def working(state: object) -> None:
     """Workers that have just been at work."""
-    log.beat_heart()
+    vitals.beat_heart()
 
 
 def samples(tenant: Tenant) -> dict[str, list[tuple[Labels, float]]]:

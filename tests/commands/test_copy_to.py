@@ -17,8 +17,9 @@ from pytest_django import DjangoDbBlocker
 from applications.models import Application
 from chatsystem.backoffice import copying
 from chatsystem.embedded import locks
-from chatsystem.writelog import log
+from chatsystem.writelog import vitals
 from chatsystem.writelog.models import DeadEvent, Partition
+from chatsystem.writelog.state import client
 from messages_app.models import Message
 from search.models import OutboxEntry
 from tests import environment
@@ -157,10 +158,10 @@ def test_any_difference_is_found(
 
 def test_it_does_not_run_beside_the_product(filled: Tenant, target: str) -> None:
     # Given workers that show themselves, it is refused;
-    log.beat_heart()
+    vitals.beat_heart()
     with pytest.raises(CommandError, match="Workers are at work"):
         copy_to(target)
-    log.client().flushall()
+    client().flushall()
 
     # given a `make run` on this DATA_DIR likewise.
     descriptor = locks.take(settings.DATA_DIR.run / "lock")

@@ -16,8 +16,9 @@ from celery import Celery
 from rest_framework.test import APIClient
 
 from chatsystem.embedded import redis_server
-from chatsystem.writelog import log
+from chatsystem.writelog import log, vitals
 from chatsystem.writelog.keys import partition_of
+from chatsystem.writelog.state import client
 from messages_app.models import Message
 from tests.bench import Tenant, drain_all, forget_redis
 from tests.embedded.product import eventually, free_port
@@ -116,17 +117,17 @@ def test_the_user_may_run_exactly_what_the_code_runs(state: DeployedRedis, redis
     assert [m["body"] for m in ours.get("/chats/1/messages")["results"]] == ["one", "zwei", "three"]
     log.withdraw(partition_of(ours.token), f"{ours.token}/1/3", 0, "update", None)
     assert drain_all() > 0
-    log.count_drifts(partition_of(ours.token), 1)
+    vitals.count_drifts(partition_of(ours.token), 1)
     assert 'chatsystem_up{dependency="state"} 1.0' in api.get("/metrics").content.decode()
     assert ours.get("/chats/1/messages/2")["body"] == "zwei"
     assert api.get("/applications").status_code == 200
 
     # and the signs of life of workers and readiness,
-    log.beat_heart()
+    vitals.beat_heart()
     assert api.get("/health/ready").json()["dependencies"] == dict.fromkeys(
         ("state", "database", "search", "workers"), "ok"
     )
-    log.client().ping()
+    client().ping()
     # and a database that was found too old, and accepted,
     log.halt(partition_of(ours.token))
     log.accept(partition_of(ours.token), drained_through=0)

@@ -160,7 +160,7 @@ def test_no_log_holds_what_is_secret(product: Product) -> None:
     # They do tell what went wrong, and where.
     assert "answered 500 at applications/<token:token>/chats/<number:chat_number>/messages" in logs["web.log"]
     assert "ResponseError" in logs["web.log"]
-    assert 'chatsystem/writelog/log.py", line' in logs["web.log"]
+    assert 'chatsystem/writelog/state.py", line' in logs["web.log"]
 
 
 def record_of(error: Exception, *args: Any, **extra: Any) -> logging.LogRecord:

@@ -106,11 +106,12 @@ def _settled() -> Iterator[tuple[int, str]]:
     from chatsystem.writelog import log
     from chatsystem.writelog.keys import PARTITIONS, Keys
     from chatsystem.writelog.models import DeadEvent
+    from chatsystem.writelog.state import client
     from search.models import OutboxEntry
 
     if left := log.lengths():
         yield 7, f"the log holds events: {left}"
-    if left := sum(log.client().hlen(Keys(partition).pending) for partition in range(PARTITIONS)):
+    if left := sum(client().hlen(Keys(partition).pending) for partition in range(PARTITIONS)):
         yield 7, f"{left} texts are pending"
     for model in (DeadEvent, OutboxEntry):
         if left := model.objects.count():

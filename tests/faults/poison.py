@@ -49,7 +49,7 @@ def at_last(act: Callable[[], bool]) -> None:
     """Other faults may be on: repeats what the database or Redis is away for."""
     from django.db import OperationalError
 
-    from chatsystem.writelog.log import LogUnavailable
+    from chatsystem.writelog.state import LogUnavailable
 
     def done() -> bool:
         with suppress(LogUnavailable, OperationalError):

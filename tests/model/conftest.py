@@ -11,7 +11,7 @@ from django.core.management import call_command
 from hypothesis import HealthCheck, Phase, settings
 from pytest_django import Settings
 
-from chatsystem.writelog import drain, keys, log, tasks
+from chatsystem.writelog import drain, keys, log, state, tasks, vitals
 from search.tasks import index_outbox
 from tests.bench import forget_redis
 from tests.model.machine import PARTITIONS, World
@@ -50,7 +50,7 @@ def world(standby: Standby, transactional_db: None, settings: Settings) -> Itera
     # Undone here, before the database is emptied: that makes the rows of all partitions again.
     with pytest.MonkeyPatch.context() as patched:
         # Two partitions, so that applications share one; small batches, so that a drain has several.
-        for module in (keys, log):
+        for module in (keys, state, vitals):
             patched.setattr(module, "PARTITIONS", PARTITIONS)
         patched.setattr(drain, "BATCH", 5)
         for module in (drain, log):

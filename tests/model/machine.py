@@ -33,9 +33,10 @@ from chatsystem.writelog.drain import drain
 from chatsystem.writelog.events import CREATE, UPDATE, Event, depth
 from chatsystem.writelog.intake import Accepted, RequestKey
 from chatsystem.writelog.keys import Keys, partition_of
-from chatsystem.writelog.log import LogUnavailable, OutcomeUnknown, RequestId, UnknownEntity, Write
+from chatsystem.writelog.log import OutcomeUnknown, RequestId, UnknownEntity, Write
 from chatsystem.writelog.models import DeadEvent, Partition
 from chatsystem.writelog.reads import MAX_NUMBER, Window
+from chatsystem.writelog.state import LogUnavailable, client
 from messages_app.intake import create_batch, create_message, update_message
 from messages_app.models import Message
 from messages_app.selectors import get_message, list_messages
@@ -202,7 +203,7 @@ class World:
         self.standby.begin()
         self.hints.clear()
         self.refusing = False
-        log.client().connection_pool.disconnect()
+        client().connection_pool.disconnect()
         for model in (OutboxEntry, DeadEvent, Message, Chat, Application):
             model._default_manager.all().delete()
         Partition.objects.update(drained_through=0)
@@ -216,7 +217,7 @@ class World:
 
     def take_over(self, data: Snapshot) -> None:
         self.standby.take_over(data)
-        log.client().connection_pool.disconnect()
+        client().connection_pool.disconnect()
 
     def _refuse(self, execute: Callable[..., Any], sql: str, params: Any, *args: Any) -> Any:
         """A value that the column cannot hold: SQLite's hold any."""
@@ -341,8 +342,8 @@ class WritePath(RuleBasedStateMachine):
                 self._write(CREATE, _of(chats, step.which))
                 # As Redis sees it: that event arrived by a clock that was an hour ahead of the one it has now.
                 clock = Keys(partition_of(token_of(_of(chats, step.which)))).clock
-                if log.client().exists(clock):
-                    log.client().incrby(clock, HOUR)
+                if client().exists(clock):
+                    client().incrby(clock, HOUR)
             case "restart" | "rollback" | "flush":
                 self._operate(step, lambda: self._do(step.what))
             case _:
@@ -402,8 +403,8 @@ class WritePath(RuleBasedStateMachine):
         if self.failing:
             self.unhinted |= set(range(PARTITIONS))
             # A lock that was not given back runs out.
-            for key in log.client().keys(SEEDING):
-                log.client().delete(key)
+            for key in client().keys(SEEDING):
+                client().delete(key)
         self._take_stock()
         self.intact = True
 
@@ -427,7 +428,7 @@ class WritePath(RuleBasedStateMachine):
                 self.failing = True
                 at.lose_answer()
         # Who has to seed waits for the lock that the operation holds, and so comes later.
-        locked = at.in_transaction or bool(log.client().keys(SEEDING))
+        locked = at.in_transaction or bool(client().keys(SEEDING))
         for what in interruption.what:
             self.world.elsewhere(lambda: self._do(what, locked=locked))  # noqa: B023 (it is done at once)
 

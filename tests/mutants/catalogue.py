@@ -143,8 +143,8 @@ MUTANTS = [
         edit(
             "partitions.py",
             "    with transaction.atomic(durable=True):\n",
-            "    from chatsystem.writelog import log\n\n"
-            '    lease = log.client().lock(f"{{{partition}}}:lease", timeout=10)\n'
+            "    from chatsystem.writelog.state import client\n\n"
+            '    lease = client().lock(f"{{{partition}}}:lease", timeout=10)\n'
             "    taken = lease.acquire(blocking=not skip)\n"
             "    with transaction.atomic(durable=True):\n",
         )
@@ -397,7 +397,7 @@ MUTANTS = [
     Mutant(
         "restart in the middle of a script's loading",
         "a client is told 500 when Redis restarts between the loading of append and its call",
-        edit("log.py", "    redis.exceptions.NoScriptError,\n", ""),
+        edit("state.py", "    redis.exceptions.NoScriptError,\n", ""),
         (APPEND, MODEL),
     ),
     Mutant(

@@ -18,6 +18,7 @@ from chatsystem.writelog.counts import reconcile_due
 from chatsystem.writelog.drain import drain
 from chatsystem.writelog.keys import partition_of
 from chatsystem.writelog.partitions import locked
+from chatsystem.writelog.state import client
 from messages_app.models import Message
 from tests.bench import Tenant
 
@@ -107,7 +108,7 @@ def _stuck_drain(ours: Tenant) -> Any:
 
 
 def _drain_slowly(partition: int, storing: Any) -> None:
-    log.client.cache_clear()
+    client.cache_clear()
     store = drain_module.store
     tries = []
 

@@ -16,6 +16,7 @@ from chatsystem.writelog import log, tasks
 from chatsystem.writelog.drain import drain
 from chatsystem.writelog.keys import partition_of
 from chatsystem.writelog.models import DeadEvent, Partition
+from chatsystem.writelog.state import client
 from messages_app.models import Message
 from tests.bench import Tenant, drain_all
 
@@ -106,7 +107,7 @@ def test_the_sweep_sees_it_without_a_write_and_readiness_and_the_check_tell(
 
 def test_seeding_refuses_it_too(ours: Tenant, lost: None, state: object) -> None:
     # Given a Redis that has to seed before its first number,
-    log.client().delete(log.Keys(partition_of(ours.token)).clock)
+    client().delete(log.Keys(partition_of(ours.token)).clock)
 
     # when a message is posted, then none is accepted.
     assert ours.api.post(f"{ours.path}/chats/1/messages", {"body": "five"}, format="json").status_code == 503
@@ -178,7 +179,7 @@ def test_a_database_that_is_as_new_as_redis_or_newer_is_never_halted(
     ours: Tenant, theirs: Tenant, dump: Restore
 ) -> None:
     # Redis may know of less: its removal comes after the commit, and a restored one remembers an earlier state.
-    log.client().delete(log.Keys(partition_of(ours.token)).stored)
+    client().delete(log.Keys(partition_of(ours.token)).stored)
     tasks.sweep()
 
     assert log.halted() == []

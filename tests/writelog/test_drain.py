@@ -20,6 +20,7 @@ from chatsystem.writelog.errors import CONNECTION_LOST
 from chatsystem.writelog.events import CREATE, UPDATE, Event, fold
 from chatsystem.writelog.keys import Keys, partition_of
 from chatsystem.writelog.models import DeadEvent, Partition
+from chatsystem.writelog.state import client
 from messages_app.models import Message
 from search.models import OutboxEntry
 from tests.bench import Tenant, drain_all, in_threads
@@ -405,7 +406,7 @@ def _drain_and_hang(partition: int, holding: Any, hold: Any) -> None:
         hold.wait()
         os._exit(1)
 
-    log.client.cache_clear()
+    client.cache_clear()
     drain_module.store = hang
     drain(partition)
 

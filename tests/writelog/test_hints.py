@@ -9,7 +9,7 @@ import pytest
 from celery import current_app
 from kombu.exceptions import OperationalError
 
-from chatsystem.writelog import log
+from chatsystem.writelog import log, vitals
 from chatsystem.writelog.drain import drain
 from chatsystem.writelog.events import Event
 from chatsystem.writelog.keys import partition_of
@@ -127,7 +127,7 @@ def test_a_sweep_of_an_empty_log_asks_for_nothing_and_shows_that_a_worker_lives(
     sweep()
 
     assert waiting_tasks() == 0
-    log.expect_workers()
+    vitals.expect_workers()
 
 
 def test_a_drain_of_an_empty_partition_begins_no_transaction(

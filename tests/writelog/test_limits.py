@@ -15,6 +15,7 @@ from chatsystem.writelog.intake import accept
 from chatsystem.writelog.keys import Keys, partition_of
 from chatsystem.writelog.log import LogFull, Write
 from chatsystem.writelog.models import DeadEvent, Partition
+from chatsystem.writelog.state import client
 from tests.api.bench import nothing_left_behind
 from tests.bench import RealRedis, Tenant, drain_all
 
@@ -24,7 +25,7 @@ WIDE = "\N{GRINNING FACE}"
 
 def usage(tenant: Tenant) -> tuple[int, int]:
     """What Redis says that the tenant has in the log: events, and bytes of their texts."""
-    found = log.client().hget(Keys(partition_of(tenant.token)).usage, tenant.token) or "0 0"
+    found = client().hget(Keys(partition_of(tenant.token)).usage, tenant.token) or "0 0"
     events, size = found.split(" ")
     return int(events), int(size)
 
@@ -128,7 +129,7 @@ def test_usage_is_what_the_log_holds_through_creates_updates_batches_and_partial
         drain(partition, seconds=0)
         assert usage(ours) == in_the_log(ours)
         assert usage(theirs) == in_the_log(theirs)
-    assert not log.client().exists(Keys(partition).usage)
+    assert not client().exists(Keys(partition).usage)
 
 
 def test_a_removal_that_comes_twice_or_late_is_counted_once(ours: Tenant) -> None:

@@ -17,15 +17,15 @@ import trustme
 from django.conf import settings
 from rest_framework.test import APIClient
 
-from chatsystem.writelog import log
+from chatsystem.writelog import vitals
 from tests.bench import RealRedis
 
 PING_ALL = """
 import django; django.setup()
 from celery import current_app
 from django.core.cache import cache
-from chatsystem.writelog import log
-log.probe()
+from chatsystem.writelog import vitals
+vitals.probe()
 cache.set("key", "value"); assert cache.get("key") == "value"
 with current_app.connection_for_write() as broker: assert broker.default_channel.client.ping()
 print("state, cache and broker answer")
@@ -55,7 +55,7 @@ def test_a_redis_that_can_lose_data_is_named_by_readiness_and_by_the_check(
         assert "appendfsync always" in check.stderr
     finally:
         state.config_set(option, kept)
-    assert log.hazards() == []
+    assert vitals.hazards() == []
 
 
 def test_a_redis_that_is_not_there_yet_does_not_stop_a_migration(redis_server: RealRedis, tmp_path: Path) -> None:

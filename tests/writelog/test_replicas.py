@@ -15,6 +15,7 @@ from rest_framework.test import APIClient
 
 from chatsystem.embedded import redis_server as program
 from chatsystem.writelog import log
+from chatsystem.writelog.state import client
 from tests.bench import Tenant, drain_all, forget_redis
 from tests.embedded.product import eventually, free_port
 
@@ -140,7 +141,7 @@ def test_a_repeated_request_waits_for_the_replica_too(
     with replica.stopped():
         assert api.post(path, {"body": "one"}, format="json", headers=key).status_code == 503
         # when it is repeated over a new connection, then it is refused again,
-        log.client().connection_pool.disconnect()
+        client().connection_pool.disconnect()
         assert api.post(path, {"body": "one"}, format="json", headers=key).status_code == 503
 
     # and acknowledged, once, as soon as the replica follows.

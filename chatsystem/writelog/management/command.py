@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from django.core.management.base import CommandError
 from django.db import InterfaceError, OperationalError, ProgrammingError
 
-from chatsystem.writelog.log import LogUnavailable
+from chatsystem.writelog.state import LogUnavailable
 
 
 @contextmanager
