@@ -7,9 +7,11 @@ import os
 import sqlite3
 import threading
 import weakref
-from collections.abc import Iterator, Mapping, Sequence
+from bisect import bisect_left
+from collections.abc import Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 from django.conf import settings
 
@@ -19,24 +21,49 @@ from search.backends.base import Hit, Hits, IndexState, Place, Scope, SearchBack
 from search.documents import Document
 
 #: Moves with the schema, and with what search.text takes for a word: an index of another one is not searched.
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+
+#: Of a word, the beginnings that `words` has a list of messages for. What begins with a longer one is collected from
+#: the lists of all such words, each time it is looked for.
+PREFIX_LENGTHS = range(1, 21)
+
+#: The highest numbers of words that messages of one length have; those of the last length have more. The shorter a
+#: message is, the better a hit, because the query's words are more of it. Those of one length are equals.
+LENGTHS = (1, 2, 3, 4, 5, 6, 8, 10, 13, 17, 23, 32, 50, 100, 300)
+
+#: Bits of a place, the rowid of `words`: a length, then an application, then a message's id. So the hits of a length,
+#: in an application or in all, stand together in each of FTS5's lists, and no others are read to find them.
+APPLICATION_BITS, ID_BITS = 23, 36
+IDS = (1 << ID_BITS) - 1
+
+#: Of a transaction's terms that FTS5 keeps in memory: those of a batch, so that it is written as one segment.
+HASH_BYTES = 4_000_000
+#: Segments of a kind that FTS5 makes one of. More than its 4: each term is written less often, and a search does not
+#: notice how many it looks into.
+MERGED_AT_ONCE = 8
 
 # `words` finds, `documents` tells. `moments` lets a sort by time read some 20 bytes a hit instead of the message.
 #
-# The tokenizer only parts at what search.text never puts into a term. The slash makes scopes terms that no word of a
-# query can begin. The prefix indexes answer a query's short words, which would visit half of the vocabulary.
+# `words` keeps no text: when a document goes, what it was indexed with is made of its body once more. The tokenizer
+# only parts at what search.text never puts into a term. The slash makes a chat a term that no word of a query begins.
 SCHEMA = f"""
     CREATE VIRTUAL TABLE words USING fts5 (
-        scope, terms, tokenize = "ascii tokenchars '/'", prefix = '1 2 3'
+        terms, content = '', columnsize = 0, tokenize = "ascii tokenchars '/'",
+        prefix = '{" ".join(map(str, PREFIX_LENGTHS))}'
+    );
+    INSERT INTO words (words, rank) VALUES ('hashsize', {HASH_BYTES}), ('automerge', {MERGED_AT_ONCE});
+    CREATE TABLE applications (
+        id INTEGER PRIMARY KEY CHECK (id < {1 << APPLICATION_BITS}),
+        token TEXT NOT NULL UNIQUE
     );
     CREATE TABLE documents (
-        id INTEGER PRIMARY KEY,
+        id INTEGER PRIMARY KEY CHECK (id < {1 << ID_BITS}),
         version INTEGER NOT NULL,
-        application_token TEXT NOT NULL,
+        application INTEGER NOT NULL,
         chat_number INTEGER NOT NULL,
         number INTEGER NOT NULL,
-        body TEXT NOT NULL,
-        created_at INTEGER NOT NULL
+        created_at INTEGER NOT NULL,
+        body TEXT NOT NULL
     );
     CREATE INDEX moments ON documents (id, created_at);
     PRAGMA user_version = {SCHEMA_VERSION};
@@ -54,16 +81,39 @@ BUSY_TIMEOUT = 5.0
 #: Of one connection. Small: there is one for each thread, and the system caches the file for all of them.
 CACHE_KILOBYTES = 8_000
 
-#: Only terms count for the score, not the scope that all hits have in common.
-SCORE = "bm25(words, 0.0, 1.0)"
-MATCHES = f"""
-    SELECT words.rowid AS id, {SCORE} AS score, created_at
-    FROM words JOIN documents INDEXED BY moments ON documents.id = words.rowid
-    WHERE words MATCH :match
+HITS = f"""
+    SELECT documents.id
+    FROM words CROSS JOIN documents INDEXED BY moments ON documents.id = words.rowid & {IDS}
+    WHERE words MATCH :match AND words.rowid BETWEEN :low AND :high
 """
-# bm25 is lower for better hits.
-BEST_FIRST = "score, -created_at, -id"
-WORST_FIRST = "score DESC, created_at, id"
+# Of one length.
+BEST_FIRST = "created_at DESC, documents.id DESC"
+WORST_FIRST = "created_at, documents.id"
+
+DOCUMENTS = """
+    SELECT documents.id, version, token, chat_number, number, body, created_at
+    FROM documents JOIN applications ON applications.id = application
+"""
+
+
+class Outdated(sqlite3.DatabaseError):
+    """The file is of an earlier SCHEMA_VERSION: a rebuild makes it anew."""
+
+
+class Stretch(NamedTuple):
+    """The places of a scope's messages of one length, and how many of them are hits."""
+
+    low: int
+    high: int
+    hits: int
+
+
+class Anchor(NamedTuple):
+    """A hit that a page begins after or ends before: the position of its stretch, and its place among equals."""
+
+    stretch: int
+    created_at: int
+    id: int
 
 
 class Fts5Backend(SearchBackend):
@@ -82,25 +132,29 @@ class Fts5Backend(SearchBackend):
         for document in sorted(documents, key=lambda document: (document.id, document.version)):
             newest[document.id] = document
         # Made before the transaction begins: others can write meanwhile.
-        rows = {document.id: (document.id, _scope_terms(document), _terms(document)) for document in newest.values()}
+        entries = {document.id: _entry(document.chat_number, document.body) for document in newest.values()}
         with self._write() as connection:
             held = self._versions(connection, newest)
             fresh = [document for document in newest.values() if held.get(document.id, -1) <= document.version]
             self._delete(connection, [document.id for document in fresh if document.id in held])
-            connection.executemany(
-                "INSERT INTO words (rowid, scope, terms) VALUES (?, ?, ?)", [rows[document.id] for document in fresh]
-            )
+            applications = self._number(connection, {document.application_token for document in fresh})
+            rows = []
+            for document in fresh:
+                length, terms = entries[document.id]
+                rows.append((_place(length, applications[document.application_token], document.id), terms))
+            # In order, as FTS5 writes what it has collected to disk before it takes a lower rowid.
+            connection.executemany("INSERT INTO words (rowid, terms) VALUES (?, ?)", sorted(rows))
             connection.executemany(
                 "INSERT INTO documents VALUES (?, ?, ?, ?, ?, ?, ?)",
                 [
                     (
                         document.id,
                         document.version,
-                        document.application_token,
+                        applications[document.application_token],
                         document.chat_number,
                         document.number,
-                        document.body,
                         to_micros(document.created_at),
+                        document.body,
                     )
                     for document in fresh
                 ],
@@ -114,22 +168,19 @@ class Fts5Backend(SearchBackend):
     def search(
         self, query: text.Query, scope: Scope, limit: int, *, after: Place | None = None, before: Place | None = None
     ) -> Hits:
-        """A place is the hit's id and the number of hits before it.
-
-        Not its score: scores move with every document that is indexed, and tell how common words are among other
-        tenants. The score of the hit at the place is taken afresh; the number serves when it is no hit any more.
-        """
+        """A place is the hit's id and the number of hits before it, which serves when it is no hit any more."""
         if not query:
             return Hits(0, [], False)
         match = _match(query, scope)
         with self._read() as connection:
-            ((count,),) = connection.execute("SELECT count(*) FROM words WHERE words MATCH ?", (match,))
+            stretches = self._stretches(connection, match, scope)
             if before is not None:
-                first, ids, more = self._page_before(connection, match, limit, before)
+                first, ids, more = self._page_before(connection, match, stretches, limit, before)
             else:
-                first, ids, more = self._page_after(connection, match, limit, after)
+                first, ids, more = self._page_after(connection, match, stretches, limit, after)
             found = {document.id: document for document in self._documents(connection, ids)}
-        return Hits(count, [Hit(found[id], (id, first + position)) for position, id in enumerate(ids)], more)
+        hits = [Hit(found[id], (id, first + position)) for position, id in enumerate(ids)]
+        return Hits(sum(stretch.hits for stretch in stretches), hits, more)
 
     def count(self, through: int) -> int:
         with self._read() as connection:
@@ -143,7 +194,7 @@ class Fts5Backend(SearchBackend):
 
     def documents(self, low: int, high: int) -> dict[int, Document]:
         with self._read() as connection:
-            rows = connection.execute("SELECT * FROM documents WHERE id > ? AND id <= ?", (low, high))
+            rows = connection.execute(f"{DOCUMENTS} WHERE documents.id > ? AND documents.id <= ?", (low, high))
             return {document.id: document for document in map(_document, rows)}
 
     def state(self) -> IndexState:
@@ -151,11 +202,16 @@ class Fts5Backend(SearchBackend):
 
     def ping(self) -> None:
         with self._read() as connection:
-            connection.execute("SELECT rowid FROM words WHERE words MATCH 'terms:a' LIMIT 1").fetchall()
+            connection.execute("SELECT rowid FROM words WHERE words MATCH 'a' LIMIT 1").fetchall()
 
     def is_complete(self) -> bool:
-        with self._read() as connection:
-            ((mark,),) = connection.execute("PRAGMA application_id")
+        try:
+            with self._read() as connection:
+                ((mark,),) = connection.execute("PRAGMA application_id")
+        except SearchUnavailable as error:
+            if isinstance(error.__cause__, Outdated):
+                return False
+            raise
         return bool(mark == COMPLETE)
 
     @contextmanager
@@ -164,8 +220,8 @@ class Fts5Backend(SearchBackend):
         try:
             self.ping()
         except SearchUnavailable as error:
-            # Exactly this class means a broken file. Its subclasses tell of a lock, a full disk, a missing module.
-            if type(error.__cause__) is sqlite3.DatabaseError:
+            # Exactly this class means a broken file. SQLite's subclasses tell of a lock, a full disk, a missing module.
+            if type(error.__cause__) in (sqlite3.DatabaseError, Outdated):
                 self._discard()
         yield self
         with self._write() as connection:
@@ -173,52 +229,99 @@ class Fts5Backend(SearchBackend):
 
     # Pages ------------------------------------------------------------------------------------------------------------
 
+    def _stretches(self, connection: sqlite3.Connection, match: str, scope: Scope) -> list[Stretch]:
+        """Best first."""
+        lowest, highest = 0, (1 << APPLICATION_BITS) - 1
+        if scope.application_token is not None:
+            known = connection.execute("SELECT id FROM applications WHERE token = ?", (scope.application_token,))
+            # SQLite gives no 0.
+            lowest = highest = next(known, (0,))[0]
+        stretches = []
+        for length in range(len(LENGTHS) + 1):
+            places = _place(length, lowest, 0), _place(length, highest, IDS)
+            counted = connection.execute(
+                "SELECT count(*) FROM words WHERE words MATCH ? AND rowid BETWEEN ? AND ?", (match, *places)
+            )
+            stretches.append(Stretch(*places, *counted.fetchone()))
+        return stretches
+
     def _page_after(
-        self, connection: sqlite3.Connection, match: str, limit: int, place: Place | None
+        self, connection: sqlite3.Connection, match: str, stretches: list[Stretch], limit: int, place: Place | None
     ) -> tuple[int, list[int], bool]:
         """The number of hits before the page, the page's ids, and whether hits lie beyond it."""
         if place is None:
             anchor, first = None, 0
         else:
-            anchor, first = self._anchor(connection, match, place[0]), place[1] + 1
-        ids = self._ids(connection, match, ">", anchor, BEST_FIRST, limit + 1, 0 if anchor else first)
+            anchor, first = self._anchor(connection, match, stretches, place[0]), place[1] + 1
+        if anchor:
+            ids = self._ids(connection, match, stretches[anchor.stretch :], BEST_FIRST, limit + 1, anchor=anchor)
+        else:
+            ids = self._ids(connection, match, stretches, BEST_FIRST, limit + 1, offset=first)
         return first, ids[:limit], len(ids) > limit
 
     def _page_before(
-        self, connection: sqlite3.Connection, match: str, limit: int, place: Place
+        self, connection: sqlite3.Connection, match: str, stretches: list[Stretch], limit: int, place: Place
     ) -> tuple[int, list[int], bool]:
-        anchor = self._anchor(connection, match, place[0])
+        anchor = self._anchor(connection, match, stretches, place[0])
         if anchor:
-            ids = self._ids(connection, match, "<", anchor, WORST_FIRST, limit + 1, 0)
+            ids = self._ids(connection, match, stretches[anchor.stretch :: -1], WORST_FIRST, limit + 1, anchor=anchor)
             page, more = ids[:limit][::-1], len(ids) > limit
             return max(place[1] - len(page), 0), page, more
         first = max(place[1] - limit, 0)
-        return first, self._ids(connection, match, ">", None, BEST_FIRST, place[1] - first, first), first > 0
+        return first, self._ids(connection, match, stretches, BEST_FIRST, place[1] - first, offset=first), first > 0
 
-    def _anchor(self, connection: sqlite3.Connection, match: str, id: int) -> Mapping[str, float] | None:
-        row = connection.execute(f"{MATCHES} AND words.rowid = :id", {"match": match, "id": id}).fetchone()
-        return row and {"id": row[0], "score": row[1], "created_at": row[2]}
+    def _anchor(
+        self, connection: sqlite3.Connection, match: str, stretches: Sequence[Stretch], id: int
+    ) -> Anchor | None:
+        """None for what is no hit any more."""
+        statement = "SELECT application, chat_number, body, created_at FROM documents WHERE id = ?"
+        for application, chat_number, body, created_at in connection.execute(statement, (id,)):
+            length, _ = _entry(chat_number, body)
+            place = _place(length, application, id)
+            hit = connection.execute("SELECT rowid FROM words WHERE words MATCH ? AND rowid = ?", (match, place))
+            if stretches[length].low <= place <= stretches[length].high and hit.fetchone():
+                return Anchor(length, created_at, id)
+        return None
 
     def _ids(
         self,
         connection: sqlite3.Connection,
         match: str,
-        side: str,
-        anchor: Mapping[str, float] | None,
+        stretches: Sequence[Stretch],
         order: str,
         limit: int,
-        offset: int,
+        *,
+        anchor: Anchor | None = None,
+        offset: int = 0,
     ) -> list[int]:
-        beyond = f"WHERE (score, -created_at, -id) {side} (:score, -:created_at, -:id)" if anchor else ""
-        statement = f"SELECT id FROM ({MATCHES}) {beyond} ORDER BY {order} LIMIT :limit OFFSET :offset"
-        values = {**(anchor or {}), "match": match, "limit": limit, "offset": offset}
-        return [id for (id,) in connection.execute(statement, values)]
+        """Hits of one stretch after the other. An anchor is in the first of them, and its page lies beyond it."""
+        side = "<" if order == BEST_FIRST else ">"
+        ids: list[int] = []
+        for stretch in stretches:
+            if offset >= stretch.hits:
+                offset -= stretch.hits
+                continue
+            beyond = f"AND (created_at, documents.id) {side} (:created_at, :id)" if anchor else ""
+            values = {
+                **(anchor._asdict() if anchor else {}),
+                "match": match,
+                "low": stretch.low,
+                "high": stretch.high,
+                "limit": limit - len(ids),
+                "offset": offset,
+            }
+            statement = f"{HITS} {beyond} ORDER BY {order} LIMIT :limit OFFSET :offset"
+            ids += [id for (id,) in connection.execute(statement, values)]
+            if len(ids) == limit:
+                break
+            anchor, offset = None, 0
+        return ids
 
     # Rows -------------------------------------------------------------------------------------------------------------
 
     def _documents(self, connection: sqlite3.Connection, ids: Sequence[int]) -> Iterator[Document]:
         marks = ",".join("?" * len(ids))
-        return map(_document, connection.execute(f"SELECT * FROM documents WHERE id IN ({marks})", ids))
+        return map(_document, connection.execute(f"{DOCUMENTS} WHERE documents.id IN ({marks})", ids))
 
     def _versions(self, connection: sqlite3.Connection, ids: Mapping[int, object]) -> dict[int, int]:
         found = {}
@@ -229,8 +332,22 @@ class Fts5Backend(SearchBackend):
         return found
 
     def _delete(self, connection: sqlite3.Connection, ids: Sequence[int]) -> None:
-        connection.executemany("DELETE FROM words WHERE rowid = ?", [(id,) for id in ids])
+        rows = []
+        for id in ids:
+            statement = "SELECT application, chat_number, body FROM documents WHERE id = ?"
+            for application, chat_number, body in connection.execute(statement, (id,)):
+                length, terms = _entry(chat_number, body)
+                rows.append((_place(length, application, id), terms))
+        connection.executemany("INSERT INTO words (words, rowid, terms) VALUES ('delete', ?, ?)", sorted(rows))
         connection.executemany("DELETE FROM documents WHERE id = ?", [(id,) for id in ids])
+
+    def _number(self, connection: sqlite3.Connection, tokens: Set[str]) -> dict[str, int]:
+        """The applications' numbers, which are given when they have their first message, and kept."""
+        connection.executemany("INSERT OR IGNORE INTO applications (token) VALUES (?)", [(token,) for token in tokens])
+        numbers = {}
+        for token in tokens:
+            ((numbers[token],),) = connection.execute("SELECT id FROM applications WHERE token = ?", (token,))
+        return numbers
 
     # The file ---------------------------------------------------------------------------------------------------------
 
@@ -289,8 +406,14 @@ class Fts5Backend(SearchBackend):
                 if _schema_version(connection) == 0:
                     connection.execute("PRAGMA journal_mode = WAL")
                     connection.executescript(f"BEGIN IMMEDIATE; {SCHEMA} COMMIT;")
-        if _schema_version(connection) != SCHEMA_VERSION:
-            raise sqlite3.DatabaseError("made by another version of this program; run manage.py reindex")
+        version = _schema_version(connection)
+        if version < SCHEMA_VERSION:
+            raise Outdated(
+                "made by an earlier version of this program; the next message, or manage.py reindex, replaces it"
+            )
+        if version > SCHEMA_VERSION:
+            # Not by itself: while an update is rolled out, earlier and later indexers would replace each other's.
+            raise sqlite3.DatabaseError("made by a later version of this program; run manage.py reindex")
 
     def _discard(self) -> None:
         for suffix in ("", "-wal", "-shm"):
@@ -343,24 +466,23 @@ def _document(row: tuple[int, int, str, int, int, str, int]) -> Document:
     return Document(id, version, application_token, chat_number, number, body, to_datetime(created_at))
 
 
-def _terms(document: Document) -> str:
-    return " ".join(term or GAP for term in text.terms(document.body))
+def _entry(chat_number: int, body: str) -> tuple[int, str]:
+    """What a message is indexed with: its length, as a position in LENGTHS, and its terms."""
+    terms = text.terms(body)
+    return bisect_left(LENGTHS, len(terms)), " ".join([_chat(chat_number), *(term or GAP for term in terms)])
 
 
-def _scope_terms(document: Document) -> str:
-    application = _scope_term(Scope(document.application_token))
-    return f"{application} {_scope_term(Scope(document.application_token, document.chat_number))}"
+def _place(length: int, application: int, id: int) -> int:
+    return (length << APPLICATION_BITS | application) << ID_BITS | id
 
 
-def _scope_term(scope: Scope) -> str:
-    chat = "" if scope.chat_number is None else f"/{scope.chat_number}"
-    return f"/{scope.application_token}{chat}"
+def _chat(number: int) -> str:
+    return f"/{number}"
 
 
 def _match(query: text.Query, scope: Scope) -> str:
     """The query in FTS5's language. All that stands in quotes is terms, which hold nothing but letters and digits."""
-    # The scope comes from the index like any word: no other tenant's rows are visited and thrown away.
-    conditions = [] if scope.application_token is None else [f'scope : "{_scope_term(scope)}"']
-    conditions += [f'terms : "{prefix}" *' for prefix in query.prefixes]
-    conditions += [f'terms : "{" ".join(phrase)}"' for phrase in query.phrases]
+    conditions = [] if scope.chat_number is None else [f'"{_chat(scope.chat_number)}"']
+    conditions += [f'"{prefix}" *' for prefix in query.prefixes]
+    conditions += [f'"{" ".join(phrase)}"' for phrase in query.phrases]
     return " AND ".join(conditions)
