@@ -108,7 +108,7 @@ class Side:
         chats = self.open_chats()
         tokens = {chat.split("/")[2] for chat in chats}
         self.wait_until_settled()
-        asked = list(_posts(chats, texts.first(20_000), batch))
+        asked = list(posts(chats, texts.first(20_000), batch))
         seen = self.load(asked, seconds)
         began = time.monotonic() - seen.seconds
         acknowledged = seen.accepted * batch
@@ -336,7 +336,7 @@ class Stack:
         return side
 
 
-def _posts(chats: Sequence[str], bodies: Sequence[str], batch: int) -> Iterator[Request]:
+def posts(chats: Sequence[str], bodies: Sequence[str], batch: int) -> Iterator[Request]:
     for number, start in enumerate(range(0, len(bodies) - batch + 1, batch)):
         messages = [{"body": body} for body in bodies[start : start + batch]]
         yield Request("POST", f"{chats[number % len(chats)]}/messages", messages if batch > 1 else messages[0])
