@@ -1,7 +1,8 @@
-"""What a request and a drain cost in the steady state: round trips to the state Redis, queries to the database."""
+"""What a request and a drain cost in the steady state: round trips to the state Redis, queries, and memory."""
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -10,6 +11,7 @@ import redis
 from django.conf import settings
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
+from rest_framework.request import Request
 
 from chatsystem.writelog.drain import drain
 from chatsystem.writelog.keys import PARTITIONS, partition_of
@@ -170,3 +172,22 @@ def test_a_wrong_request_costs_nothing(steady: Place) -> None:
 
     assert sent == []
     assert len(queries) == 0
+
+
+@pytest.fixture
+def without_collections() -> Iterator[None]:
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
+def test_an_answered_request_waits_for_no_collection_to_be_forgotten(steady: Place, without_collections: None) -> None:
+    entity = steady.create("text")
+    steady.read(entity)
+    steady.change(entity, "new")
+    steady.api.get(steady.path)
+    steady.send("")
+    steady.api.get(f"{steady.path}/nowhere")
+
+    assert not [each for each in gc.get_objects() if type(each) is Request]

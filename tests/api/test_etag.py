@@ -32,9 +32,10 @@ def test_whoever_has_the_newest_answer_is_told_so_without_a_body(place: Place, p
 
 
 def test_head_answers_as_get_does_without_a_body(place: Place, path: str) -> None:
-    got = place.api.get(path)
+    asked = {"X-Request-ID": "the-same"}
+    got = place.api.get(path, headers=asked)
 
-    head = place.api.head(path)
+    head = place.api.head(path, headers=asked)
 
     assert (head.status_code, head.content) == (200, b"")
     assert dict(head.headers) == dict(got.headers)

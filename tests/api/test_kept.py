@@ -50,10 +50,11 @@ def test_a_page_that_nothing_has_changed_is_answered_without_the_database(chatti
 
 def test_a_kept_page_has_the_headers_of_a_new_one_and_can_be_revalidated(chatting: Tenant) -> None:
     path = f"{chatting.path}{PAGE}"
-    new = chatting.api.get(path, {"limit": 1})
+    asked = {"X-Request-ID": "the-same"}
+    new = chatting.api.get(path, {"limit": 1}, headers=asked)
 
     with answered_from_cache():
-        again = chatting.api.get(path, {"limit": 1})
+        again = chatting.api.get(path, {"limit": 1}, headers=asked)
         revalidated = chatting.api.get(path, {"limit": 1}, headers={"If-None-Match": new.headers["ETag"]})
 
     assert again.headers == new.headers

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import defaultdict
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -41,6 +42,12 @@ Labels = dict[str, str]
 def working(state: object) -> None:
     """Workers that have just been at work."""
     vitals.beat_heart()
+
+
+@pytest.fixture(autouse=True)
+def no_web_process(settings: Any, tmp_path: Path) -> None:
+    """Whatever another test served in this process is not counted here."""
+    settings.METRICS_DIR = tmp_path / "nobody's"
 
 
 def samples(tenant: Tenant) -> dict[str, list[tuple[Labels, float]]]:
