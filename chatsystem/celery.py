@@ -14,7 +14,7 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "chatsystem.settings")
 
 #: How much a worker stands back where it shares a machine with the web processes (nice(2)). Those who are kept waiting
 #: by a request are people; a drain that comes later stores more at once, for less.
-NICENESS = 5
+NICENESS = 10
 
 
 class PromptConnection(Connection):

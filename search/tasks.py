@@ -18,7 +18,7 @@ logger = logging.getLogger(__name__)
 #: Seconds after which an indexer makes room for other tasks.
 TURN = 5.0
 #: Seconds from a hint until its indexer begins. What is stored meanwhile goes along, at hardly more cost.
-GATHERING = 0.3
+GATHERING = 0.2
 
 HINTED = "search:hinted"
 #: Seconds for which a hint is believed to be under way.
