@@ -21,6 +21,7 @@ ENV PATH=/venv/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1 \
     LOG_FORMAT=json \
+    MALLOC_ARENA_MAX=2 \
     STATIC_ROOT=/static \
     METRICS_DIR=/tmp/metrics
 WORKDIR /app

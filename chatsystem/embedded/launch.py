@@ -34,6 +34,8 @@ def main(program: str) -> None:
         hold_redis_lock(data_dir)
     if program in ("web", "worker", "beat") and os.environ["OWN_REDIS"] == "true":
         wait_for_redis(data_dir)
+    # Each thread's own arena would keep what its largest request took (malloc(3)); the Dockerfile says the same.
+    os.environ.setdefault("MALLOC_ARENA_MAX", "2")
     # supervisord's configuration speaks of DATA_DIR's files, the others import and find what is in the project.
     os.chdir(data_dir.root if program == "supervisord" else BASE_DIR)
     words = command(program, data_dir)
