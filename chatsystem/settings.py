@@ -152,7 +152,7 @@ CACHES = {
         "BACKEND": "django_redis.cache.RedisCache",
         "LOCATION": env.str("CACHE_URL", "") or env.str("REDIS_URL", "") or f"unix://{_socket}?db=1",
         "KEY_PREFIX": "cache",
-        "OPTIONS": {"SOCKET_TIMEOUT": 2, "SOCKET_CONNECT_TIMEOUT": 2},
+        "OPTIONS": {"SOCKET_TIMEOUT": 1, "SOCKET_CONNECT_TIMEOUT": 1},
     }
 }
 
@@ -180,7 +180,7 @@ ELASTICSEARCH_URL = env.str("ELASTICSEARCH_URL", "")
 #: What the names of its indexes and aliases begin with.
 ELASTICSEARCH_INDEX_PREFIX = env.str("ELASTICSEARCH_INDEX_PREFIX", "chatsystem-messages")
 #: Seconds until an answer of the cluster counts as lost.
-ELASTICSEARCH_TIMEOUT = env.float("ELASTICSEARCH_TIMEOUT", 5.0, validate=validate.Range(min=0.1))
+ELASTICSEARCH_TIMEOUT = env.float("ELASTICSEARCH_TIMEOUT", 3.0, validate=validate.Range(min=0.1))
 #: Searches that one web process has under way at most; one beyond is answered 503.
 ELASTICSEARCH_SEARCHES = env.int("ELASTICSEARCH_SEARCHES", 4, validate=validate.Range(min=1))
 
@@ -197,8 +197,8 @@ CELERY_BROKER_READ_URL = CELERY_BROKER_WRITE_URL = CELERY_BROKER_URL
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_BROKER_CONNECTION_MAX_RETRIES = None
 # A connection that goes silent stops a worker for good without the first two (docs/reliability.md). A request
-# waits 3 s at most until its hint is given up, and a worker that waits for hints notices within 1 + 2 * 2 s.
-CELERY_BROKER_TRANSPORT_OPTIONS = {"socket_timeout": 3, "health_check_interval": 2, "visibility_timeout": 300}
+# waits 2 s at most until its hint is given up, and a worker that waits for hints notices within 1 + 2 * 2 s.
+CELERY_BROKER_TRANSPORT_OPTIONS = {"socket_timeout": 2, "health_check_interval": 2, "visibility_timeout": 300}
 CELERY_TASK_IGNORE_RESULT = True
 CELERY_TASK_SERIALIZER = "json"
 CELERY_ACCEPT_CONTENT = ["json"]

@@ -46,9 +46,11 @@ def django_db_modify_db_settings(redis_server: RealRedis, database_server: None)
 @pytest.fixture
 def state(redis_server: RealRedis) -> object:
     """The state Redis, empty."""
+    from chatsystem.writelog.intake import hints
     from chatsystem.writelog.state import client
 
     client().flushall()
+    hints.asks_at = 0.0
     # A database server ends a connection that a long test without queries left idle.
     connections.close_all()
     return client()

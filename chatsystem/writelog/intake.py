@@ -29,6 +29,10 @@ KEY_LIFETIME = 24 * 60 * 60
 REQUEST_LIFETIME = 60
 
 
+#: Seconds for which a broker that took no hint is not asked again. The sweep comes as often.
+COOLDOWN = 2.0
+
+
 @dataclass(frozen=True, slots=True)
 class RequestKey:
     """By what a request is recognised when it comes again, and for how many seconds."""
@@ -97,7 +101,7 @@ def accept(
         case "fence" | "seed":
             raise LogUnavailable("the state Redis changed again while it was seeded")
     if answer.hint:
-        hint_drain(partition_of(token))
+        hints.send(partition_of(token))
     # Without a key of the client's, 'again' answers our own re-send, or a proxy's.
     return Accepted(answer.arrival, answer.name, replayed=answer.status == "again" and key.announced)
 
@@ -129,9 +133,22 @@ def _fingerprint(write: log.Write, shape: str) -> str:
     return hashlib.sha256(json.dumps(what).encode()).hexdigest()[:32]
 
 
-def hint_drain(partition: int) -> None:
-    """Asks a worker to drain now. A hint that cannot be sent is not missed: the sweep comes within two seconds."""
-    try:
-        drain_partition.delay(partition, time.time())
-    except Exception as error:  # kombu raises whatever its transport raises
-        logger.warning("no drain hinted for partition %d: %s", partition, error)
+class Hints:
+    """Asks workers to drain now. A hint that cannot be sent is not missed: the sweep comes within two seconds."""
+
+    def __init__(self) -> None:
+        #: Of the monotonic clock: when the broker may be asked again. Each of its connections that has gone silent, of
+        #: one for each thread, would keep a request waiting.
+        self.asks_at = 0.0
+
+    def send(self, partition: int) -> None:
+        if time.monotonic() < self.asks_at:
+            return
+        try:
+            drain_partition.delay(partition, time.time())
+        except Exception as error:  # kombu raises whatever its transport raises
+            logger.warning("no drain hinted for partition %d: %s", partition, error)
+            self.asks_at = time.monotonic() + COOLDOWN
+
+
+hints = Hints()

@@ -12,6 +12,7 @@ from kombu.exceptions import OperationalError
 from chatsystem.writelog import log, vitals
 from chatsystem.writelog.drain import drain
 from chatsystem.writelog.events import Event
+from chatsystem.writelog.intake import hints
 from chatsystem.writelog.keys import partition_of
 from chatsystem.writelog.tasks import GATHERING, drain_partition, reconcile, sweep
 from messages_app.models import Message
@@ -119,6 +120,32 @@ def test_a_broker_that_is_away_costs_no_write(ours: Tenant, monkeypatch: pytest.
     assert waiting_tasks() == before + 1
     drain_partition(partition_of(ours.token))
     assert Message.objects.get().body == "kept"
+
+
+def test_a_broker_that_took_no_hint_keeps_one_request_waiting_and_not_each(
+    ours: Tenant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given a broker that is silent, and writes to several partitions,
+    ours.chat()
+    asked = []
+
+    def silent(partition: int, hinted_at: float) -> None:
+        asked.append(partition)
+        raise OperationalError("timed out")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(drain_partition, "delay", silent)
+        for _ in range(3):
+            log.begin_drain(partition_of(ours.token))
+            ours.message(1, "kept")
+    assert len(asked) == 1
+
+    # when it has had time, then it is asked again.
+    before = waiting_tasks()
+    monkeypatch.setattr(hints, "asks_at", time.monotonic())
+    log.begin_drain(partition_of(ours.token))
+    ours.message(1, "kept")
+    assert waiting_tasks() == before + 1
 
 
 def test_a_sweep_of_an_empty_log_asks_for_nothing_and_shows_that_a_worker_lives(
