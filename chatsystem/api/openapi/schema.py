@@ -88,7 +88,7 @@ def once_and_in_order(endpoints: list[tuple]) -> list[tuple]:
 class AutoSchema(openapi.AutoSchema):
     """An operation with every status, header and code that it can be answered with."""
 
-    def get_description(self) -> str:
+    def get_description(self) -> str:  # type: ignore[override]
         """None but what a schema.py says: a view's docstring is for the readers of its code."""
         return ""
 
