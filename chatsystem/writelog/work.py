@@ -48,10 +48,11 @@ class Work:
         )
 
 
-def of_drain(seconds: float, events: int) -> tuple[int, str, str]:
-    """What remove.lua is told: microseconds, and the fields that count a drain of that time and of that size."""
+def of_drain(seconds: float, events: int) -> tuple[int, int, str, str]:
+    """What remove.lua is told: microseconds, events, and the fields that count a drain of that time and of that size."""
     return (
         round(seconds * 1_000_000),
+        events,
         f"{SECONDS_TO}{SECONDS[bisect_left(SECONDS, seconds)]}",
         f"{EVENTS_TO}{EVENTS[bisect_left(EVENTS, events)]}",
     )

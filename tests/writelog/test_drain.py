@@ -10,7 +10,7 @@ import pytest
 from django.db import OperationalError, connection, connections
 
 from chats.models import Chat
-from chatsystem.writelog import bulk, log
+from chatsystem.writelog import bulk, log, vitals
 from chatsystem.writelog import drain as drain_module
 from chatsystem.writelog.arrival import to_datetime, to_micros
 from chatsystem.writelog.bulk import insert
@@ -84,6 +84,40 @@ def test_a_drain_that_dies_between_commit_and_removal_stores_nothing_twice(
     assert Chat.objects.get().messages_count == 2
     assert log.length(partition) == 0
     assert reconcile_due() == []
+
+
+def test_a_drain_that_dies_in_the_middle_of_its_removal_loses_and_doubles_nothing(
+    ours: Tenant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given a drain that committed, made Redis forget a part of it, and died,
+    ours.chat()
+    drain_all()
+    ours.batch(1, ["stored"] * 7)
+    partition = partition_of(ours.token)
+    counted = vitals.done().events.sum
+    remove = log._remove
+
+    def remove_and_die(*args: Any) -> None:
+        remove(*args)
+        raise SystemExit
+
+    with monkeypatch.context() as patched:
+        patched.setattr(log, "REMOVED_AT_ONCE", 3)
+        patched.setattr(log, "_remove", remove_and_die)
+        with pytest.raises(SystemExit):
+            drain(partition)
+    assert log.length(partition) == 4
+
+    # when a message is posted to what is left, and the next one drains,
+    ours.message(1, "after it")
+    drain(partition)
+
+    # then each message is there once, the counts too, nothing waits or is pending, and no event was left uncounted.
+    assert [m.body for m in Message.objects.order_by("number")] == ["stored"] * 7 + ["after it"]
+    assert Chat.objects.get().messages_count == 8
+    assert log.lengths() == {}
+    assert client().keys("*:pending") == []
+    assert vitals.done().events.sum >= counted + 8
 
 
 def test_a_drain_that_dies_with_its_commit_has_told_search(ours: Tenant, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,8 +7,9 @@
 --       2 events   of the log up to there, as JSON: their paths, their arrivals, the bytes of their texts, and the
 --                  arrivals of those that stay in the pending view. It forgets the others, unless something newer is
 --                  pending there
---       3 took     microseconds that the drain took, if this is a drain's; then
---       4 5        the fields of work that count a drain of this time, and of this size
+--       3 took     microseconds that the drain took, if one is to be counted; then
+--       4 stored   its events, and
+--       5 6        the fields of work that count a drain of this time, and of this size
 -- returns {left, hinted}: how many events the log still holds, and 1 when a drain was asked for that has not begun
 local log_key, pending_key, stored_key, usage_key, hinted_key, work_key = unpack(KEYS)
 local through = tonumber(ARGV[1])
@@ -23,9 +24,9 @@ local events, bytes, stays = {}, {}, {}
 
 if ARGV[3] then
   redis.call('HINCRBY', work_key, 'took', ARGV[3])
-  redis.call('HINCRBY', work_key, 'events', #paths)
-  redis.call('HINCRBY', work_key, ARGV[4], 1)
+  redis.call('HINCRBY', work_key, 'events', ARGV[4])
   redis.call('HINCRBY', work_key, ARGV[5], 1)
+  redis.call('HINCRBY', work_key, ARGV[6], 1)
 end
 for i, path in ipairs(paths) do
   if first <= arrivals[i] and arrivals[i] <= through then
