@@ -39,7 +39,7 @@ class SearchViewSet(EntityViewSet):
                 "count": page.count,
                 "next": link(request, cursor=page.next) if page.next else None,
                 "previous": link(request, cursor=page.previous) if page.previous else None,
-                "results": self.represent_all([_result(hit.document, words) for hit in page.hits]),
+                "results": [self.represent(_result(hit.document, words)) for hit in page.hits],
             }
         )
 
