@@ -11,6 +11,9 @@ from tests import environment
 from tests.embedded.product import Product
 from tests.services.database_server import DatabaseServer
 
+#: That of deploy/mysql/chatsystem.cnf.
+BUFFER_POOL = "512M"
+
 
 @contextmanager
 def product(**settings: str) -> Iterator[Product]:
@@ -28,6 +31,7 @@ def database_server() -> Iterator[DatabaseServer | None]:
     if environment.missing:
         raise environment.missing
     if environment.server:
+        environment.server.buffer_pool = BUFFER_POOL
         environment.server.start()
     try:
         yield environment.server

@@ -243,9 +243,12 @@ class Stack:
         os.environ.update({name: environ[name] for name in OURS})
         os.environ["DJANGO_SETTINGS_MODULE"] = "chatsystem.settings"
         django.setup()
-        chat = self._first_message(self.product)
+        self._first_message(self.product)
         self.say("warming it up")
-        self.every_kind_of_request = list(_every_kind(chat, self.texts))
+        chats = self.product.open_chats(APPLICATIONS, 1)
+        for chat in chats:
+            self.product.client.create_messages(chat.split("/")[2], 1, self.texts.first(1_000))
+        self.every_kind_of_request = list(_every_kind(chats, self.texts))
         asyncio.run(self._warm_up())
         self.memory_at_first = self.product.web_memory()
         self.product.wait_until_settled()
@@ -300,13 +303,12 @@ class Stack:
         self.say(f"starting the product ({name})")
         return ProductSide(self._enter(running.started(DATABASE_URL=url, **search)), self.server, name)
 
-    def _first_message(self, side: ProductSide) -> str:
-        """Has the cluster's index made, which has none until then; returns the message's chat."""
+    def _first_message(self, side: ProductSide) -> None:
+        """Has the cluster's index made, which has none until then."""
         (chat,) = side.open_chats(1, 1)
         side.client.create_message(chat.split("/")[2], 1, "the first message")
         eventually(lambda: side.rows({chat.split("/")[2]}) == 1)
         side.wait_until_settled()
-        return chat
 
     @cached_property
     def embedded(self) -> Product:
@@ -342,16 +344,17 @@ def posts(chats: Sequence[str], bodies: Sequence[str], batch: int) -> Iterator[R
         yield Request("POST", f"{chats[number % len(chats)]}/messages", messages if batch > 1 else messages[0])
 
 
-def _every_kind(chat: str, texts: Texts) -> Iterator[Request]:
-    """A thousand, most of them posts."""
-    messages, application = f"{chat}/messages", chat.split("/")[2]
-    bodies = [{"body": body} for body in texts.first(1_000)]
-    yield Request("POST", messages, bodies)
-    for number, (body, query) in enumerate(zip(bodies[:100], texts.queries(100, seed=0), strict=True), 1):
-        yield from [Request("POST", messages, body)] * 6
+def _every_kind(chats: Sequence[str], texts: Texts) -> Iterator[Request]:
+    """A thousand but batches. Of several applications, since one alone has some of a process's threads only."""
+    bodies = [{"body": body} for body in texts.first(100)]
+    for number, (body, query) in enumerate(zip(bodies, texts.queries(100, seed=0), strict=True), 1):
+        chat = chats[number % len(chats)]
+        messages, application = f"{chat}/messages", chat.split("/")[2]
+        yield from [Request("POST", messages, body)] * 3
         yield Request("PATCH", f"{messages}/1", body)
-        yield Request("GET", f"{messages}/1")
+        yield from [Request("GET", f"{messages}/{number}")] * 4
         yield Request("GET", f"{messages}?after={number}")
+        yield Request("GET", chat)
         # Few, since each keeps the cluster busy for longer than all the others of a round.
         if number % 5 == 2:
             yield Request("GET", f"/search/{quote(query)}?application={application}")

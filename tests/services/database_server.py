@@ -23,6 +23,8 @@ class DatabaseServer(ABC):
 
     #: The binary no-pad collation that the system check asks for.
     collation: str
+    #: Its memory for tables and indexes: several servers run beside the tests.
+    buffer_pool = "128M"
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -68,7 +70,7 @@ class DatabaseServer(ABC):
             "bind-address": "127.0.0.1",
             "character-set-server": "utf8mb4",
             "collation-server": self.collation,
-            "innodb-buffer-pool-size": "128M",
+            "innodb-buffer-pool-size": self.buffer_pool,
         }
         words = [f"--{name}={value}" for name, value in options.items() if value != ""]
         with (self.folder / "server.log").open("ab") as log:
