@@ -246,8 +246,8 @@ def remove(
     how long their drain took, if it was one.
     """
     of_drain = () if seconds is None else work.of_drain(seconds, len(events))
-    # Part by part, since Redis serves nobody else during each. The drain is counted with the first: whoever goes on after
-    # a process that died in between counts what is left once more, and nothing is left out.
+    # Part by part, since Redis serves nobody else during each. The drain is counted with the first: when this process
+    # dies in between, the next one counts what is left once more, and nothing is left out.
     for start in range(0, len(events), REMOVED_AT_ONCE):
         part = events[start : start + REMOVED_AT_ONCE]
         is_last = start + len(part) == len(events)

@@ -49,7 +49,7 @@ class Work:
 
 
 def of_drain(seconds: float, events: int) -> tuple[int, int, str, str]:
-    """What remove.lua is told: microseconds, events, and the fields that count a drain of that time and of that size."""
+    """What remove.lua is told: microseconds, events, and the fields that count a drain of this time and size."""
     return (
         round(seconds * 1_000_000),
         events,
