@@ -39,13 +39,17 @@ MYSQL_OPTIONS = {
     "write_timeout": 2 * LOCK_WAIT,
 }
 
+#: Seconds for which a web thread keeps its connection for its next requests: to connect takes as long as to read.
+#: So short that whoever comes after an outage or a silence never waits for a connection from before it.
+KEPT = 1
+
 
 def parse(url: str) -> dict[str, Any]:
     """An entry for DATABASES. Options in the URL's query go before ours: `?unix_socket=/run/mysqld/mysqld.sock`.
 
     Raises ImproperlyConfigured when the database's driver is not installed.
     """
-    config: dict[str, Any] = dict(dj_database_url.parse(url))
+    config: dict[str, Any] = dict(dj_database_url.parse(url, conn_max_age=KEPT))
     if config["ENGINE"] == SQLITE:
         config["OPTIONS"] = SQLITE_OPTIONS | config.get("OPTIONS", {})
     if config["ENGINE"] == MYSQL:

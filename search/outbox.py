@@ -27,7 +27,7 @@ LEASE = "search:indexer"
 #: Seconds that an indexer is believed to be at work without a sign of it: so long the outbox waits for a killed one.
 LEASE_SECONDS = 8
 #: Seconds for which nobody tries again after the index was found away.
-PAUSE_SECONDS = 3
+PAUSE_SECONDS = 1
 
 
 @dataclass(frozen=True, slots=True)
