@@ -143,7 +143,7 @@ def for_kombu(url: str) -> str:
 #: The durable state: numbers, write log, pending view. Not to be shared with a cache that evicts.
 REDIS_URL = env.str("REDIS_URL", "") or f"unix://{_socket}?db=0"
 #: Seconds until an answer of the state Redis counts as lost.
-REDIS_TIMEOUT = env.float("REDIS_TIMEOUT", 5.0, validate=validate.Range(min=0.1))
+REDIS_TIMEOUT = env.float("REDIS_TIMEOUT", 3.0, validate=validate.Range(min=0.1))
 #: Replicas of it that must have a write before it is acknowledged: those that may take its place.
 REDIS_REPLICAS = env.int("REDIS_REPLICAS", 0, validate=validate.Range(min=0))
 
