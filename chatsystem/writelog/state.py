@@ -14,9 +14,11 @@ from typing import Any
 
 import redis
 from django.conf import settings
+from django.dispatch import receiver
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from chatsystem.silence import gone_silent
 from chatsystem.writelog.keys import PARTITIONS, Keys
 
 LUA = Path(__file__).parent / "lua"
@@ -55,6 +57,11 @@ def client() -> Any:
     return made
 
 
+@receiver(gone_silent)
+def _drop_idle(**kwargs: object) -> None:
+    client().connection_pool.disconnect(inuse_connections=False)
+
+
 @cache
 def _script(verb: str) -> tuple[str, str]:
     """Its text, and the hash by which Redis knows it."""
@@ -69,8 +76,7 @@ def available() -> Iterator[None]:
         yield
     except UNAVAILABLE as error:
         if isinstance(error, redis.TimeoutError):
-            # Others that are idle in the pool have gone silent with it: each would be waited for as long.
-            client().connection_pool.disconnect(inuse_connections=False)
+            gone_silent.send(None)
         raise LogUnavailable(str(error)) from error
     except redis.ResponseError as error:
         # A full disk: the AOF cannot be written, and Redis refuses every write by this name.

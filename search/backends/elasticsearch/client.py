@@ -8,8 +8,10 @@ from contextlib import contextmanager
 from functools import cache
 
 from django.conf import settings
+from django.dispatch import receiver
 from elasticsearch import ApiError, ConnectionTimeout, Elasticsearch, NotFoundError, TransportError
 
+from chatsystem.silence import gone_silent
 from search.backends.base import SearchUnavailable
 
 #: Seconds that indexing waits for an answer: a cluster that is busy merging is slow and not away. Less than the lease
@@ -44,14 +46,19 @@ def _client(url: str, timeout: float, process: int) -> Elasticsearch:
     return Elasticsearch(url.split(","), request_timeout=timeout, max_retries=1, retry_on_timeout=False)
 
 
+@receiver(gone_silent)
+def _drop_idle(**kwargs: object) -> None:
+    # Those in use are kept by who uses them.
+    _client.cache_clear()
+
+
 @contextmanager
 def reaching() -> Iterator[None]:
     """Whatever the cluster answers but what it was asked for, or does not answer, is SearchUnavailable."""
     try:
         yield
     except ConnectionTimeout as error:
-        # Others that are idle in the pool have gone silent with it: each would be waited for as long.
-        _client.cache_clear()
+        gone_silent.send(None)
         raise SearchUnavailable(f"{type(error).__name__}: {error.message}") from error
     except TransportError as error:
         raise SearchUnavailable(f"{type(error).__name__}: {error.message}") from error
