@@ -21,6 +21,7 @@ from bench.texts import Texts
 
 FULL = Scale(
     rounds=3,
+    warm_seconds=8,
     long_seconds=30,
     seconds=3,
     backlog=200_000,
@@ -30,7 +31,17 @@ FULL = Scale(
     requests=100_000,
 )
 #: Says that everything runs, and nothing of how fast it is.
-QUICK = Scale(rounds=1, long_seconds=2, seconds=2, backlog=8_000, few=1_000, many=20_000, most=40_000, requests=2_000)
+QUICK = Scale(
+    rounds=1,
+    warm_seconds=1,
+    long_seconds=2,
+    seconds=2,
+    backlog=8_000,
+    few=1_000,
+    many=20_000,
+    most=40_000,
+    requests=2_000,
+)
 
 
 def main() -> int:

@@ -16,7 +16,7 @@ from urllib.parse import quote
 
 from bench import rows
 from bench.clients import Client
-from bench.stack import FEW_REQUESTS, ProductSide, Side, Stack, Stored
+from bench.stack import BATCH, FEW_REQUESTS, ProductSide, Side, Stack, Stored
 from bench.wrk import Request
 from chatsystem.data_dir import DataDir
 from chatsystem.writelog.keys import partition_of
@@ -25,8 +25,6 @@ PER_SECOND, MILLISECONDS, MEGABYTES = "/s", "ms", "MB"
 Ours = TypeVar("Ours")
 Theirs = TypeVar("Theirs")
 
-#: Messages of one request.
-BATCH = 100
 #: Applications that share a backlog: each is drained by itself.
 DRAINED = 4
 LIMIT = 50
@@ -359,13 +357,12 @@ def _short(stack: Stack) -> int:
     return max(stack.scale.seconds // 2, 1)
 
 
-#: In the order in which they are run: what is filled for one is there for those after it, and the drain's documents
-#: warm the cluster up, whose compiler would take a minute of a core from the rates.
+#: In the order in which they are run: what is filled for one is there for those after it.
 MEASURES: dict[str, Callable[[Stack], list[Measure]]] = {
-    "drain": drain,
     "single": single,
     "empty": empty,
     "batches": batches,
+    "drain": drain,
     "pages": pages,
     "cached": cached,
     "search": search,

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 import redis
-from django.conf import settings
 from django.core.cache import cache
+from django_redis import get_redis_connection
 
 from chatsystem.cache import asked
 from chatsystem.writelog import log
@@ -27,16 +27,19 @@ def ask_the_cache() -> None:
     assert asked(lambda: cache.get("anything"), "away") == "away"
 
 
+def connections(server: RealRedis) -> set[str]:
+    """Their ids, as the server knows them."""
+    with redis.Redis(unix_socket_path=str(server.data_dir.redis_socket)) as looking_on:
+        return {each["id"] for each in looking_on.client_list()}
+
+
 @pytest.mark.parametrize("ask", [ask_the_state, ask_the_cache])
 def test_who_waited_for_a_silent_redis_leaves_nobody_a_connection_to_wait_for(
     ask: Callable[[], None], redis_server: RealRedis, state: Any
 ) -> None:
     # Given idle connections to the state Redis and to the cache,
-    state.ping()
-    cache.get("anything")
-    looking_on = redis.Redis(unix_socket_path=str(settings.DATA_DIR.redis_socket))
-    idle = {each["id"] for each in looking_on.client_list()} - {str(looking_on.client_id())}
-    assert len(idle) >= 2
+    idle = {str(state.client_id()), str(get_redis_connection("default").client_id())}
+    assert idle <= connections(redis_server)
 
     # when an answer of either is waited for in vain,
     os.kill(redis_server.process.pid, signal.SIGSTOP)
@@ -48,4 +51,4 @@ def test_who_waited_for_a_silent_redis_leaves_nobody_a_connection_to_wait_for(
     # then none of them is used again, and both are reached by new ones.
     assert log.length(0) == 0
     assert asked(lambda: cache.get("anything"), "away") is None
-    assert not idle & {each["id"] for each in looking_on.client_list()}
+    assert not idle & connections(redis_server)
