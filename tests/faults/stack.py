@@ -56,7 +56,7 @@ class Stack:
             raise
 
     def _start(self) -> None:
-        starting = self.starters.submit(Node)
+        starting = self.starters.submit(Node, start_fast=True)
         for server in (self.redis, self.database):
             self.starters.submit(server.start).result()
             self.closing.append(server.kill)

@@ -27,7 +27,7 @@ from tests.services.packages import Missing
 def node() -> Iterator[Node]:
     """An Elasticsearch node of the tests' own, for whoever kills it."""
     try:
-        node = Node()
+        node = Node(start_fast=True)
     except Missing as missing:
         skip_or_fail(missing)
     yield node

@@ -22,7 +22,10 @@ logger = logging.getLogger(__name__)
 CHUNK_BYTES = 5_000_000
 CHUNK_OPERATIONS = 500
 #: Seconds before each new try of what the cluster was too busy for.
-BACKOFF = (0.1, 0.5, 2.0)
+BACKOFF = (0.1, 0.5, 1.0)
+#: How long the cluster may wait for a shard that is not there yet, as after its start. With the minute that it takes by
+#: itself it would be given up as one that hangs, and be asked again long after it was ready.
+SHARD_TIMEOUT = "1s"
 
 #: What is left of an answer; the rest is longer than the documents.
 ANSWERED = ["errors", "items.*.status", "items.*.error.type"]
@@ -89,8 +92,11 @@ def _send(operations: list[Operation]) -> list[Operation]:
     """Returns those to be tried again."""
     lines = [line for operation in operations for line in (operation.action, operation.source)]
     try:
-        # It takes lines that are JSON already, though its types do not say so.
-        answer = patient_client().bulk(operations=lines, filter_path=ANSWERED)  # type: ignore[arg-type]
+        answer = patient_client().bulk(
+            operations=lines,  # type: ignore[arg-type]  # It takes lines that are JSON already.
+            timeout=SHARD_TIMEOUT,
+            filter_path=ANSWERED,
+        )
     except ApiError as error:
         if _is_passing(error.status_code):
             return operations
