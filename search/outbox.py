@@ -25,7 +25,7 @@ CHUNK_MESSAGES = 2_000
 
 LEASE = "search:indexer"
 #: Seconds that an indexer is believed to be at work without a sign of it: so long the outbox waits for a killed one.
-LEASE_SECONDS = 8
+LEASE_SECONDS = 6
 #: Seconds for which nobody tries again after the index was found away.
 PAUSE_SECONDS = 1
 
@@ -70,7 +70,7 @@ def index(seconds: float = float("inf")) -> bool:
         # Until then nobody tries again, or every drain's hint would.
         pause = PAUSE_SECONDS
     finally:
-        _hold_lease(pause) if pause else _give_lease_back()
+        _hold_lease(pause) if pause else give_lease_back()
     return False
 
 
@@ -123,5 +123,5 @@ def _hold_lease(seconds: int) -> None:
     asked(lambda: cache.touch(LEASE, seconds), True)
 
 
-def _give_lease_back() -> None:
+def give_lease_back() -> None:
     asked(lambda: cache.delete(LEASE), True)

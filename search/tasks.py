@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 
 from celery import shared_task
-from celery.signals import worker_init
+from celery.signals import worker_init, worker_ready
 from django.core.cache import cache
 from kombu.exceptions import OperationalError
 
@@ -29,6 +29,12 @@ HINTED_SECONDS = 2
 def load_backend(**kwargs: object) -> None:
     """Its driver takes a third of a second to import: once here, and not in each process that the worker forks."""
     get_backend()
+
+
+@worker_ready.connect
+def drop_lease(**kwargs: object) -> None:
+    """It may be that of a worker that was killed. Another one that is at work takes a new one with its next turn."""
+    outbox.give_lease_back()
 
 
 @shared_task(name="search.index_outbox")

@@ -16,7 +16,7 @@ from search.backends.base import SearchUnavailable
 
 #: Seconds that indexing waits for an answer: a cluster that is busy merging is slow and not away. Less than the lease
 #: of search.outbox: a cluster that hangs holds up one worker, and not another one with each lease.
-PATIENCE = 6.0
+PATIENCE = 5.0
 #: Seconds that it waits for what the cluster knows by heart: its indexes.
 LOOK = 2.0
 
