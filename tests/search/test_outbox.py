@@ -214,6 +214,19 @@ def test_one_indexer_leaves_the_work_to_another(stored: Stored, hints: list[str]
     assert OutboxEntry.objects.count() == 1
 
 
+def test_a_worker_that_starts_does_not_wait_for_the_lease_of_one_that_was_killed(
+    stored: Stored, hints: list[str], index: SearchBackend
+) -> None:
+    # Given the lease of an indexer that was killed,
+    tell(stored.message("hello"))
+    cache.set(outbox.LEASE, 1, outbox.LEASE_SECONDS)
+
+    # when a worker has started in its place, then it indexes at once.
+    tasks.drop_lease()
+    outbox.index()
+    assert not OutboxEntry.objects.exists()
+
+
 def test_a_lease_that_a_clock_set_back_has_stretched_is_taken_over(
     stored: Stored, hints: list[str], index: SearchBackend
 ) -> None:
