@@ -20,14 +20,13 @@ from pathlib import Path
 os.environ.setdefault("DATABASE", "mariadb")
 
 from bench import running
-from bench.stack import WORKER, ProductSide, posts
+from bench.stack import BATCH, WORKER, ProductSide, posts
 from bench.texts import Texts
 from tests.embedded.product import children
 from tests.services.elasticsearch import Node
 
 FOLDER = Path(__file__).parent.parent / "docs" / "flames"
 LOOKS_A_SECOND = 200
-BATCH = 100
 
 
 @contextmanager

@@ -29,6 +29,7 @@ import requests
 
 from bench import running
 from bench.clients import Client
+from bench.stack import BATCH
 from bench.texts import Texts
 from chatsystem.data_dir import DataDir
 from chatsystem.embedded import redis_server
@@ -37,7 +38,6 @@ from tests.services import elasticsearch
 from tests.services.elasticsearch import Node
 
 APPLICATIONS, CHATS_OF_EACH = 100, 10
-BATCH = 100
 CLIENTS = 16
 #: Seconds within which what was posted has to be stored and indexed.
 PATIENCE = 600.0
