@@ -22,6 +22,7 @@ ENV PATH=/venv/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     LOG_FORMAT=json \
     MALLOC_ARENA_MAX=2 \
+    MALLOC_MMAP_THRESHOLD_=131072 \
     STATIC_ROOT=/static \
     METRICS_DIR=/tmp/metrics
 WORKDIR /app

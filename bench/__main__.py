@@ -21,7 +21,7 @@ from bench.texts import Texts
 
 FULL = Scale(
     rounds=3,
-    warm_seconds=8,
+    warm_seconds=3,
     long_seconds=30,
     seconds=3,
     backlog=200_000,

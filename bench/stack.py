@@ -354,17 +354,19 @@ def _every_kind(chats: Sequence[str], texts: Texts) -> Iterator[Request]:
     for number, (body, query) in enumerate(zip(bodies, texts.queries(len(bodies), seed=0), strict=True), 1):
         chat = chats[number % len(chats)]
         messages, application = f"{chat}/messages", chat.split("/")[2]
-        yield from [Request("POST", messages, body)] * 3
-        yield Request("PATCH", f"{messages}/1", body)
-        yield from [Request("GET", f"{messages}/{number}")] * 4
-        yield Request("GET", f"{messages}?after={number}")
+        yield from [Request("POST", messages, body)] * 5
+        yield from [Request("GET", f"{messages}/{number}")] * 3
         yield Request("GET", chat)
-        # Few, since each keeps the cluster busy for longer than all the others of a round.
-        if number % 5 == 2:
+        # Fewer of those that keep the machine busy for longer.
+        if number % 2:
+            yield Request("PATCH", f"{messages}/1", body)
+            yield Request("GET", f"{messages}?after={number}")
+        if number % 20 == 2:
             yield Request("GET", f"/search/{quote(query)}?application={application}")
-        if number % 10 == 3:
-            yield Request("POST", messages, bodies)
-            yield Request("GET", f"{messages}?limit=1000")
+    # The large ones in a row: what a process takes at most is what it takes for several of them at once.
+    large = [chats[number % len(chats)] for number in range(CONNECTIONS)]
+    yield from [Request("POST", f"{chat}/messages", bodies) for chat in large]
+    yield from [Request("GET", f"{chat}/messages?limit=1000") for chat in large]
 
 
 def _project_environ(settings: str, **given: str) -> dict[str, str]:

@@ -34,8 +34,11 @@ def main(program: str) -> None:
         hold_redis_lock(data_dir)
     if program in ("web", "worker", "beat") and os.environ["OWN_REDIS"] == "true":
         wait_for_redis(data_dir)
-    # Each thread's own arena would keep what its largest request took (malloc(3)); the Dockerfile says the same.
+    # Each thread's own arena would keep what its largest request took, and so would those that are left: without a
+    # fixed threshold a large block, once freed, has others of its size come from an arena (mallopt(3)). The Dockerfile
+    # says the same.
     os.environ.setdefault("MALLOC_ARENA_MAX", "2")
+    os.environ.setdefault("MALLOC_MMAP_THRESHOLD_", "131072")
     # supervisord's configuration speaks of DATA_DIR's files, the others import and find what is in the project.
     os.chdir(data_dir.root if program == "supervisord" else BASE_DIR)
     words = command(program, data_dir)

@@ -17,7 +17,7 @@ from chatsystem.writelog.state import LogUnavailable
 logger = logging.getLogger(__name__)
 
 #: Seconds from a hint until its drain begins. What arrives meanwhile is stored by the same commit, at hardly more cost.
-GATHERING = 0.4
+GATHERING = 0.6
 #: Seconds after which a drain makes room for the other partitions.
 TURN = 1.0
 
