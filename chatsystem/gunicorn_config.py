@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from chatsystem import spread
+
 if TYPE_CHECKING:
     from chatsystem.server import ApiWorker
 
@@ -29,6 +31,11 @@ accesslog = None
 forwarder_headers = ""
 # Its default place is shared by all gunicorns of a user.
 control_socket_disable = True
+
+
+def child_exit(server: Any, worker: ApiWorker) -> None:
+    # In the master, since a worker may have been killed.
+    spread.tell(worker.age, None)
 
 
 def post_request(worker: ApiWorker, req: Any, environ: dict[str, Any], resp: Any) -> None:

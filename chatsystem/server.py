@@ -27,7 +27,7 @@ from gunicorn.http.errors import (
 )
 from gunicorn.workers.gthread import _DEFER, TConn, ThreadWorker
 
-from chatsystem import request_metrics
+from chatsystem import request_metrics, spread
 from chatsystem.logs.redaction import without_values
 from chatsystem.turns import Turns
 
@@ -59,6 +59,9 @@ LINGER_SILENCE = 2.0
 #: Seconds for which a thread may keep the interpreter when another wants it. A request asks for it some five times, and
 #: each time waits that long for every other that computes: Python's own 5 ms would be the p99 beside a flood.
 SWITCH_INTERVAL = 0.001
+
+#: Seconds for which a process leaves a connection to one that holds fewer. Longer than that one needs to wake up.
+HEAD_START = 0.001
 
 #: Whose a request is: its application's, or that of the other routes with the same beginning.
 PARTY = re.compile(rb"\S+ /(applications/[0-9a-f]{32}|[a-z]*)")
@@ -126,7 +129,16 @@ class ApiWorker(ThreadWorker):
         gc.collect()
         gc.freeze()
 
-    # The next three run on the main loop, one after the other.
+    # The next ones run on the main loop, one after the other.
+
+    def wait_for_and_dispatch_events(self, timeout: float) -> None:
+        spread.tell(self.age, self.nr_conns if self._accepting else None)
+        super().wait_for_and_dispatch_events(timeout)
+
+    def accept(self, listener: socket.socket) -> None:
+        if spread.is_another_freer(self.age):
+            time.sleep(HEAD_START)
+        super().accept(listener)
 
     def enqueue_req(self, conn: TConn) -> None:
         """Gives a connection whose request has begun to arrive a place in its party's line."""
