@@ -105,7 +105,7 @@ def batches(stack: Stack) -> list[Measure]:
     for turn in range(stack.scale.rounds):
         ours, theirs = _in_turn(
             turn,
-            lambda: _posted(stack, stack.product, stack.scale.seconds, BATCH),
+            lambda: _posted(stack, stack.product, stack.scale.batch_seconds, BATCH),
             lambda: _posted(stack, stack.product, stack.scale.seconds),
         )
         measure.rounds.append(Round(ours.stored_rate, theirs.stored_rate))
@@ -287,8 +287,8 @@ def growth(stack: Stack) -> list[Measure]:
         for turn in range(scale.rounds):
             ours, theirs = _in_turn(
                 turn,
-                lambda: _posted(stack, large, scale.seconds, BATCH),
-                lambda: _posted(stack, small, scale.seconds, BATCH),
+                lambda: _posted(stack, large, scale.batch_seconds, BATCH),
+                lambda: _posted(stack, small, scale.batch_seconds, BATCH),
             )
             measure.rounds.append(Round(ours.stored_rate, theirs.stored_rate))
         measures.append(measure)

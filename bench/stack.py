@@ -17,6 +17,7 @@ from collections.abc import Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property, partial
+from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
@@ -60,6 +61,8 @@ class Scale:
     warm_seconds: int
     long_seconds: int
     seconds: int
+    #: Of batches, which bring in a second what takes more than a second to be indexed.
+    batch_seconds: int
     backlog: int
     few: int
     many: int
@@ -248,10 +251,10 @@ class Stack:
         django.setup()
         self._first_message(self.product)
         self.say("warming it up")
-        chats = self.product.open_chats(APPLICATIONS, 1)
+        chats = self.product.open_chats(APPLICATIONS + APPLICATIONS // 2, 1)
         for chat in chats:
             self.product.client.create_messages(chat.split("/")[2], 1, self.texts.first(1_000))
-        self.every_kind_of_request = list(_every_kind(chats, self.texts))
+        self.every_kind_of_request = list(_every_kind(chats[:APPLICATIONS], chats[APPLICATIONS:], self.texts))
         asyncio.run(self._warm_up())
         self.memory_at_first = self.product.web_memory()
         # The cluster compiles what it runs often: for the first minute that would take a core from what is measured.
@@ -282,7 +285,7 @@ class Stack:
         return node
 
     async def _warm_up(self) -> None:
-        requests = iter(self.every_kind_of_request * len(self.product.web_memory()))
+        requests = islice(cycle(self.every_kind_of_request), FEW_REQUESTS * len(self.product.web_memory()))
 
         async def ask() -> None:
             client = Client(self.product.url)
@@ -348,25 +351,27 @@ def posts(chats: Sequence[str], bodies: Sequence[str], batch: int) -> Iterator[R
         yield Request("POST", f"{chats[number % len(chats)]}/messages", messages if batch > 1 else messages[0])
 
 
-def _every_kind(chats: Sequence[str], texts: Texts) -> Iterator[Request]:
-    """A thousand. Of several applications, since one alone has some of a process's threads only."""
+def _every_kind(busy: Sequence[str], quiet: Sequence[str], texts: Texts) -> Iterator[Request]:
+    """Some two thousand. Of several applications, since one alone has some of a process's threads only."""
     bodies = [{"body": body} for body in texts.first(BATCH)]
-    for number, (body, query) in enumerate(zip(bodies, texts.queries(len(bodies), seed=0), strict=True), 1):
-        chat = chats[number % len(chats)]
-        messages, application = f"{chat}/messages", chat.split("/")[2]
-        yield from [Request("POST", messages, body)] * 5
-        yield from [Request("GET", f"{messages}/{number}")] * 3
-        yield Request("GET", chat)
-        # Fewer of those that keep the machine busy for longer.
-        if number % 2:
-            yield Request("PATCH", f"{messages}/1", body)
-            yield Request("GET", f"{messages}?after={number}")
-        if number % 20 == 2:
-            yield Request("GET", f"/search/{quote(query)}?application={application}")
-    # The large ones in a row: what a process takes at most is what it takes for several of them at once.
-    large = [chats[number % len(chats)] for number in range(CONNECTIONS)]
+    # The large ones first, in a row: what a process takes at most is what it takes for several of them at once.
+    large = [busy[number % len(busy)] for number in range(CONNECTIONS)]
     yield from [Request("POST", f"{chat}/messages", bodies) for chat in large]
     yield from [Request("GET", f"{chat}/messages?limit=1000") for chat in large]
+    for number, (body, query) in enumerate(zip(bodies, texts.queries(len(bodies), seed=0), strict=True), 1):
+        chat = busy[number % len(busy)]
+        messages, application = f"{chat}/messages", chat.split("/")[2]
+        yield from [Request("POST", messages, body)] * 2
+        yield Request("GET", f"{messages}/{number}")
+        yield Request("GET", chat)
+        # What most clients ask for most of the time.
+        for asked in quiet:
+            yield from [Request("GET", f"{asked}/messages?order=desc")] * 4
+        # Fewer of those that keep the machine busy for longer.
+        if number % 10 == 1:
+            yield Request("PATCH", f"{messages}/1", body)
+            yield Request("GET", f"{messages}?after={number}")
+            yield Request("GET", f"/search/{quote(query)}?application={application}")
 
 
 def _project_environ(settings: str, **given: str) -> dict[str, str]:
