@@ -129,7 +129,7 @@ class ApiWorker(ThreadWorker):
         gc.collect()
         gc.freeze()
 
-    # The next ones run on the main loop, one after the other.
+    # The next five run on the main loop, one after the other.
 
     def wait_for_and_dispatch_events(self, timeout: float) -> None:
         spread.tell(self.age, self.nr_conns if self._accepting else None)
@@ -137,6 +137,7 @@ class ApiWorker(ThreadWorker):
 
     def accept(self, listener: socket.socket) -> None:
         if spread.is_another_freer(self.age):
+            # That one may hang: so what is still there afterwards is taken. gunicorn does not mind when nothing is.
             time.sleep(HEAD_START)
         super().accept(listener)
 

@@ -22,10 +22,12 @@ ASK = request("GET", "/health/live")
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[Server]:
     server = Server(tmp_path / "server.log")
-    for pid in server.workers():
-        eventually(partial(takes_clients, server, pid))
-    yield server
-    server.stop()
+    try:
+        for pid in server.workers():
+            eventually(partial(takes_clients, server, pid))
+        yield server
+    finally:
+        server.stop()
 
 
 def connect(server: Server, count: int, kept: ExitStack) -> None:
@@ -61,15 +63,16 @@ def test_clients_that_come_at_once_and_stay_are_shared_out_evenly(server: Server
 
 def test_a_process_that_was_killed_counts_no_more() -> None:
     # Given one that holds less than we do,
-    ours, theirs = ApiWorker.__new__(ApiWorker), ApiWorker.__new__(ApiWorker)
-    ours.age, theirs.age = 1, 2
-    spread.tell(ours.age, 1)
-    spread.tell(theirs.age, 0)
-    assert spread.is_another_freer(ours.age)
+    ours, theirs = 1, 2
+    spread.tell(ours, 1)
+    spread.tell(theirs, 0)
+    assert spread.is_another_freer(ours)
     # when gunicorn's master finds that it is gone,
-    gunicorn_config.child_exit(None, theirs)
+    killed = ApiWorker.__new__(ApiWorker)
+    killed.age = theirs
+    gunicorn_config.child_exit(None, killed)
     # then nothing is left to it.
-    assert not spread.is_another_freer(ours.age)
+    assert not spread.is_another_freer(ours)
 
 
 def test_a_process_that_hangs_keeps_nobody_waiting_for_it(server: Server) -> None:
