@@ -7,15 +7,19 @@
 # somewhere; a script that is cut in two is left out as a whole when the copy is read.
 set -eu
 cd "$1"
-ls appendonlydir/*.manifest > /dev/null
+# While Redis replaces the manifest, there is a second one for a moment, whose name begins with temp-.
+manifest=$(ls appendonlydir | grep '\.manifest$' | grep -v '^temp-') || {
+    echo "backup.sh: no manifest of a log in $1/appendonlydir" >&2
+    exit 1
+}
 copy=$(mktemp -d ./backup.XXXXXX)
 trap 'rm -rf "$copy"' EXIT
 trap 'exit 1' INT TERM
 mkdir "$copy/appendonlydir"
 for _ in 1 2 3 4 5 6 7 8 9 10; do
-    if cp appendonlydir/*.manifest "$copy/appendonlydir" \
+    if cp "appendonlydir/$manifest" "$copy/appendonlydir" \
         && cp appendonlydir/*.[0-9]*.* "$copy/appendonlydir" \
-        && cmp -s appendonlydir/*.manifest "$copy"/appendonlydir/*.manifest
+        && cmp -s "appendonlydir/$manifest" "$copy/appendonlydir/$manifest"
     then
         tar -c -C "$copy" appendonlydir
         exit

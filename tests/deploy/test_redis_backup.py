@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import subprocess
+import tarfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -74,6 +76,20 @@ def test_a_copy_holds_all_that_was_written_before_it_and_no_half_of_a_script(tmp
         assert len(set(found.values())) == 1
         assert found["n1"] >= written
     assert list(DataDir(source).redis.glob("backup.*")) == []
+
+
+def test_a_copy_can_be_taken_while_the_manifest_is_being_replaced(tmp_path: Path) -> None:
+    # Given the file that Redis is about to rename, which is listed and gone when it is looked at,
+    with running(tmp_path) as client:
+        client.set("n", 1)
+        logs = DataDir(tmp_path).redis / "appendonlydir"
+        (logs / "temp-appendonly.aof.manifest").symlink_to("renamed")
+
+        # when a copy is taken, then it is one, and has one manifest.
+        with tarfile.open(fileobj=io.BytesIO(backup(tmp_path))) as tar:
+            assert [name for name in tar.getnames() if name.endswith(".manifest")] == [
+                "appendonlydir/appendonly.aof.manifest"
+            ]
 
 
 def test_a_folder_without_a_log_is_an_error_and_no_empty_backup(tmp_path: Path) -> None:
