@@ -13,7 +13,7 @@ def get_application(token: str) -> Application:
     """The application; unsaved when it is acknowledged and not yet stored. Raises NotFound."""
     pending = log.pending(token, token)
     row = Application.objects.filter(token=token).first()
-    application = overlay(row, pending, "name", lambda: Application(token=token))
+    application = overlay(row, pending, "name", lambda created: Application(token=token, created_at=created))
     if application is None:
         raise NotFound
     return application

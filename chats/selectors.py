@@ -2,33 +2,41 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from django.db.models import QuerySet
 from rest_framework.exceptions import NotFound
 
 from applications.models import Application
 from chats.models import Chat
 from chatsystem.writelog import log
-from chatsystem.writelog.reads import Run, Window, children, overlay
+from chatsystem.writelog.reads import Row, Run, Window, children, overlay
+
+
+@dataclass(slots=True)
+class ChatRow(Row):
+    title: str = ""
+    messages_count: int = 0
 
 
 def get_chat(token: str, number: int) -> Chat:
     """The chat; unsaved when it is acknowledged and not yet stored. Raises NotFound."""
     pending = log.pending(token, f"{token}/{number}")
     row = Chat.objects.filter(application__token=token, number=number).first()
-    chat = overlay(row, pending, "title", lambda: Chat(number=number))
+    chat = overlay(row, pending, "title", lambda created: Chat(number=number, created_at=created))
     if chat is None:
         raise NotFound
     return chat
 
 
-def list_chats(token: str, window: Window) -> Run[Chat]:
+def list_chats(token: str, window: Window) -> Run[ChatRow]:
     """Raises `UnknownEntity` for an unknown application."""
 
     def stored() -> QuerySet[Chat] | None:
         application = Application.objects.filter(token=token).first()
         return None if application is None else Chat.objects.filter(application=application).order_by("number")
 
-    return children(token, token, window, stored, "title", lambda number: Chat(number=number)).run()
+    return children(token, token, window, stored, ChatRow, "title").run()
 
 
 def last_message_number(token: str, number: int) -> int | None:

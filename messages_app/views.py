@@ -1,7 +1,6 @@
 from __future__ import annotations
 
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 from django.http import HttpResponse
@@ -18,7 +17,7 @@ from chatsystem.api.views import EntityViewSet, created
 from chatsystem.writelog.arrival import to_datetime
 from chatsystem.writelog.intake import Accepted
 from messages_app.intake import create_batch, create_message, update_message
-from messages_app.selectors import get_message, list_messages
+from messages_app.selectors import MessageRow, get_message, list_messages
 from messages_app.serializers import MAX_BATCH, MessageSerializer
 
 
@@ -63,20 +62,8 @@ def validated_bodies(data: list[Any]) -> list[str]:
     return [message["body"] for message in batch.validated_data]
 
 
-@dataclass(frozen=True, slots=True)
-class Acknowledged:
-    """A message that was created just now: as a model's row is read, and made in a tenth of the time."""
-
-    number: int
-    body: str
-    created_at: datetime
-
-    @property
-    def last_request_time(self) -> datetime:
-        return self.created_at
-
-
-def _acknowledged(accepted: Accepted, bodies: list[str]) -> list[Acknowledged]:
+def _acknowledged(accepted: Accepted, bodies: list[str]) -> list[MessageRow]:
     """The run of messages: numbers and arrivals go up one by one."""
     first = to_datetime(accepted.arrival)
-    return [Acknowledged(accepted.number + i, body, first + timedelta(microseconds=i)) for i, body in enumerate(bodies)]
+    moments = [first + timedelta(microseconds=i) for i in range(len(bodies))]
+    return [MessageRow(accepted.number + i, moments[i], moments[i], body) for i, body in enumerate(bodies)]

@@ -44,4 +44,4 @@ class Moment(serializers.DateTimeField):
 
     def to_representation(self, value: datetime) -> str:
         # A page has two of them for each row: DRF would look up the time zone each time.
-        return f"{value.replace(tzinfo=None).isoformat(timespec='microseconds')}Z"
+        return f"{value.isoformat('T', 'microseconds').removesuffix('+00:00')}Z"

@@ -60,7 +60,7 @@ class EntityAdmin(BigTableAdmin):
             return row
         # Asked for once more: what was pending a moment ago may have been stored since the row was read.
         row = super().get_object(request, object_id, from_field)
-        return overlay(row, pending, self.text_field, self.model)
+        return overlay(row, pending, self.text_field, lambda created: self.model(created_at=created))
 
     def formfield_for_dbfield(self, db_field: Field, request: Any, **kwargs: Any) -> Any:
         if db_field.name == self.text_field:
