@@ -61,7 +61,7 @@ LINGER_SILENCE = 2.0
 SWITCH_INTERVAL = 0.001
 
 #: Seconds for which a process leaves a connection to one that holds fewer. Longer than that one needs to wake up.
-HEAD_START = 0.001
+HEAD_START = 0.002
 
 #: Whose a request is: its application's, or that of the other routes with the same beginning.
 PARTY = re.compile(rb"\S+ /(applications/[0-9a-f]{32}|[a-z]*)")

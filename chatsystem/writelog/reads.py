@@ -55,7 +55,7 @@ class Window:
 
 @dataclass(slots=True)
 class Row:
-    """A child in a list: what is shown of it. An instance of its model takes more than twice the memory and the time."""
+    """A child in a list: what is shown of it. A model's instance takes more than twice the memory and the time."""
 
     number: int
     created_at: datetime
