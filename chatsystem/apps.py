@@ -7,5 +7,5 @@ class ChatsystemConfig(AppConfig):
     name = "chatsystem"
 
     def ready(self) -> None:
-        from chatsystem import checks, database_checks  # noqa: F401  (registers them)
+        from chatsystem import celery, checks, database_checks  # noqa: F401  (registers them)
         from chatsystem.logs import queries, tasks  # noqa: F401  (connects them to their signals)
