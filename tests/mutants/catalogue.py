@@ -222,19 +222,19 @@ MUTANTS = [
                 "chatsystem/writelog/reads.py",
                 "    pending = log.pending_children("
                 "token, parent, window.low, window.high, window.limit, window.from_low)\n",
-                "    rows = stored()\n"
-                "    rows = rows if rows is None else rows.all()\n"
-                "    found = {} if rows is None else {row.number: row for row in window.rows(rows)}\n"
-                "    pending = log.pending_children("
-                "token, parent, window.low, window.high, window.limit, window.from_low)\n",
-            ),
-            ("chatsystem/writelog/reads.py", "        rows = stored()\n", ""),
-            (
-                "chatsystem/writelog/reads.py",
-                "        found = {} if rows is None else {row.number: row for row in window.rows(rows)}"
-                "  # type: ignore[attr-defined]\n",
                 "",
             ),
+            (
+                "chatsystem/writelog/reads.py",
+                "    def run() -> Run[R]:\n        all_stored = stored()\n",
+                "    all_stored = stored()\n"
+                "    found = {} if all_stored is None else read(all_stored)\n"
+                "    pending = log.pending_children("
+                "token, parent, window.low, window.high, window.limit, window.from_low)\n"
+                "\n"
+                "    def run() -> Run[R]:\n",
+            ),
+            ("chatsystem/writelog/reads.py", "        found = {} if all_stored is None else read(all_stored)\n", ""),
         ),
         (READS, MODEL),
     ),
