@@ -4,8 +4,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from chats.intake import create_chat, update_chat
-from chats.models import Chat
-from chats.selectors import get_chat, list_chats
+from chats.selectors import ChatRow, get_chat, list_chats
 from chats.serializers import ChatSerializer
 from chatsystem.api.idempotency import proxy_key, request_key
 from chatsystem.api.links import child
@@ -25,7 +24,7 @@ class ChatViewSet(EntityViewSet):
         title = self.validated(request)["title"]
         accepted = create_chat(token, title, request_key(request))
         moment = to_datetime(accepted.arrival)
-        chat = Chat(number=accepted.number, title=title, created_at=moment, last_request_time=moment)
+        chat = ChatRow(accepted.number, moment, moment, title)
         return created(self.represent(chat), accepted, child(request, accepted.name))
 
     def retrieve(self, request: Request, token: str, number: int) -> Response:

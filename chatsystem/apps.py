@@ -7,5 +7,6 @@ class ChatsystemConfig(AppConfig):
     name = "chatsystem"
 
     def ready(self) -> None:
-        from chatsystem import celery, checks, database_checks  # noqa: F401  (registers them)
+        import chatsystem.celery  # noqa: F401  (makes its application the one of all shared tasks)
+        from chatsystem import checks, database_checks  # noqa: F401  (registers them)
         from chatsystem.logs import queries, tasks  # noqa: F401  (connects them to their signals)

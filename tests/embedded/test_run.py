@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import signal
 import subprocess
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -29,9 +28,9 @@ COUNTS = dict.fromkeys(KINDS, 1) | {"gunicorn worker": 2, "celery pool process":
 
 
 class Started(Product):
-    """Its path holds what means something in configurations."""
+    """A product, and how long its start took."""
 
-    #: Seconds that it took to start.
+    #: Seconds.
     took: float
 
 
@@ -41,13 +40,10 @@ def complete(product: Product) -> bool:
 
 @pytest.fixture(scope="module")
 def product(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Started]:
-    """One that runs for all tests which leave it running."""
+    """One that runs for all tests which leave it running. Its path holds what means something in configurations."""
     running = Started(tmp_path_factory.mktemp("run") / "a %(b)s ;#'c")
-    began = time.monotonic()
     running.start()
-    running.wait_until_ready()
-    eventually(lambda: complete(running))
-    running.took = time.monotonic() - began
+    running.took = eventually(lambda: complete(running))
     yield running
     running.kill_everything()
 
