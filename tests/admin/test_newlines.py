@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import random
-import time
 
 import pytest
 
 from chatsystem.backoffice.texts import NEWLINE, keep_newlines
+from tests.growth import growth
 
 
 def browsers(text: str) -> str:
@@ -40,9 +40,10 @@ def test_any_edit_leaves_what_was_typed() -> None:
         assert browsers(keep_newlines(shown, typed)) == typed
 
 
-def test_the_longest_text_takes_no_time() -> None:
-    shown = "\n" * 8_000 + "x\n" * 4_000
-    typed = browsers("y\n" + "\n" * 7_000 + "z" + "\nx" * 4_000)
-    started = time.monotonic()
-    keep_newlines(shown, typed)
-    assert time.monotonic() - started < 2
+def test_keeping_newlines_takes_time_in_proportion_to_the_text() -> None:
+    def edited(thousands: int) -> None:
+        shown = "\n" * 1_000 * thousands + "x\n" * 500 * thousands
+        keep_newlines(shown, browsers("y\n" + "\n" * 875 * thousands + "z" + "\nx" * 500 * thousands))
+
+    # A quadratic one would take 64 times as long for 8 times the text.
+    assert growth(edited, 1, 8) < 24

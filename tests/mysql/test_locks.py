@@ -22,7 +22,7 @@ from chatsystem.writelog.state import client
 from messages_app.models import Message
 from tests.bench import Tenant
 
-#: Seconds of silence after which the stopped drain's session ends; 30 in the product.
+#: Seconds of silence after which a stopped drain's session ends; 10 in the product.
 IDLE = 2
 
 
@@ -36,7 +36,7 @@ def test_a_second_drain_goes_by_at_once_and_drains_other_partitions(ours: Tenant
     def hold() -> None:
         with locked(partition_of(ours.token)):
             holding.set()
-            release.wait(20)
+            release.wait(60)
         connection.close()
 
     holder = threading.Thread(target=hold)
@@ -44,10 +44,9 @@ def test_a_second_drain_goes_by_at_once_and_drains_other_partitions(ours: Tenant
     assert holding.wait(20)
 
     # when another one comes to it, then it finds nothing to do, without waiting, and drains what is theirs.
-    began = time.monotonic()
     assert drain(partition_of(ours.token), skip=True) == 0
     assert drain(partition_of(theirs.token), skip=True) == 1
-    assert time.monotonic() - began < 1
+    assert holder.is_alive()
     release.set()
     holder.join()
     assert drain(partition_of(ours.token), skip=True) > 0
@@ -56,7 +55,7 @@ def test_a_second_drain_goes_by_at_once_and_drains_other_partitions(ours: Tenant
 def test_a_drain_killed_with_sigkill_gives_its_partition_free_at_once(ours: Tenant) -> None:
     ours.chat()
     ours.message(1, "survives")
-    process = _stuck_drain(ours)
+    process = _stuck_drain(ours, idle=60)
 
     process.kill()
     process.join()
@@ -64,7 +63,7 @@ def test_a_drain_killed_with_sigkill_gives_its_partition_free_at_once(ours: Tena
     began = time.monotonic()
     # The server notices the closed socket, not us: it is asked until it has.
     while not drain(partition_of(ours.token), skip=True):
-        assert time.monotonic() - began < 1
+        assert time.monotonic() - began < 10
     assert Message.objects.get().body == "survives"
 
 
@@ -72,7 +71,7 @@ def test_a_drain_stopped_in_its_middle_loses_its_partition_and_stores_nothing_tw
     # Given a drain that has written rows, not committed them, and is stopped,
     ours.chat()
     ours.message(1, "stored once")
-    process = _stuck_drain(ours)
+    process = _stuck_drain(ours, IDLE)
     assert process.pid is not None
     os.kill(process.pid, signal.SIGSTOP)
     stopped = time.monotonic()
@@ -96,25 +95,28 @@ def test_a_drain_stopped_in_its_middle_loses_its_partition_and_stores_nothing_tw
     assert reconcile_due() == []
 
 
-def _stuck_drain(ours: Tenant) -> Any:
-    """A process that has stored the partition's events and does not come to its commit: it sleeps at each try."""
+def _stuck_drain(ours: Tenant, idle: int) -> Any:
+    """A process that has stored the partition's events and does not come to its commit: it sleeps at each try.
+
+    Its session ends after `idle` seconds of silence.
+    """
     connections.close_all()
     context = multiprocessing.get_context("fork")
     storing = context.Event()
-    process = context.Process(target=_drain_slowly, args=(partition_of(ours.token), storing))
+    process = context.Process(target=_drain_slowly, args=(partition_of(ours.token), idle, storing))
     process.start()
     assert storing.wait(20)
     return process
 
 
-def _drain_slowly(partition: int, storing: Any) -> None:
+def _drain_slowly(partition: int, idle: int, storing: Any) -> None:
     client.cache_clear()
     store = drain_module.store
     tries = []
 
     def store_and_wait(events: Any) -> Any:
         with connection.cursor() as cursor:
-            cursor.execute(f"SET SESSION wait_timeout = {IDLE}")
+            cursor.execute(f"SET SESSION wait_timeout = {idle}")
         dead = store(events)
         tries.append(events)
         if len(tries) == 1:

