@@ -52,7 +52,8 @@ def test_a_requests_id_is_in_its_answer_and_in_the_lines_of_web_and_worker(produ
     # When an application is posted with an id,
     post(product, "/applications", "the.request-1", name="ours")
 
-    # then web's line of the request bears it,
+    # then web's line of the request bears it, once supervisord has passed it on,
+    eventually(lambda: bool(of_request(product, "the.request-1", "web", "slow request")))
     [slow] = of_request(product, "the.request-1", "web", "slow request")
     assert (slow["method"], slow["route"], slow["status"]) == ("POST", "applications", 201)
     assert slow["seconds"] > 0
