@@ -212,10 +212,13 @@ def test_one_that_is_silent_does_not_keep_a_scrape_waiting_for_longer_than_scrap
     monkeypatch.setattr(metrics, "PATIENCE", 2.0)
     answered = threading.Event()
     monkeypatch.setattr("search.backends.fts5.Fts5Backend.ping", lambda backend: answered.wait(60))
+    began = time.monotonic()
 
     found, up = scraped(ours)
 
+    took = time.monotonic() - began
     answered.set()
+    assert took < 30
     assert (set(found), up) == (OF_THE_STATE | OF_THE_DATABASE, UP | {"search": 0.0})
 
 
