@@ -1,4 +1,4 @@
-"""Applications for people. Documented in docs/operations.md."""
+"""The admin pages of applications. Documented in docs/operations.md."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from django.contrib import admin
 from django.db.models import QuerySet
 from django.http import HttpRequest
 
-from applications.intake import update_application
 from applications.models import Application
 from applications.serializers import ApplicationSerializer
-from chatsystem.backoffice.entities import EntityAdmin, recount
-from chatsystem.backoffice.tables import Path, begins_with, shortened
-from chatsystem.writelog.intake import Accepted
+from applications.services import update_application
+from chatsystem.backoffice.big_table import Path, begins_with, shortened
+from chatsystem.backoffice.entity_admin import EntityAdmin, recount
+from chatsystem.writelog.append import Accepted
 
 
 @admin.register(Application)
@@ -22,7 +22,7 @@ class ApplicationAdmin(EntityAdmin):
     fields = ["name", "token", "chats_count", "created_at", "last_request_time"]
     readonly_fields = ["token", "chats_count", "created_at", "last_request_time"]
     search_fields = ["token"]
-    search_help_text = "A token, or the first letters of a name, spelt as they are."
+    search_help_text = "A token, or the beginning of a name in its exact spelling."
     actions = [recount]
 
     @admin.display(description="name")

@@ -1,4 +1,4 @@
-"""An application: a tenant, known by its token. Documented in docs/write-log.md."""
+"""An application: a tenant, identified by its token. Documented in docs/write-log.md."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The worker side of applications: a batch's changes become rows. Documented in docs/write-log.md."""
+"""Stores applications: turns the changes of a batch into rows. Documented in docs/write-log.md."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from applications.models import Application
 from chatsystem.writelog import bulk
+from chatsystem.writelog.bulk import update_newer
 from chatsystem.writelog.events import Change
-from chatsystem.writelog.rows import update_newer
 
 
 def write(changes: Sequence[Change]) -> None:

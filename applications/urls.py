@@ -1,5 +1,5 @@
 from applications.views import ApplicationViewSet
-from chatsystem.api.routes import route
+from chatsystem.api.routing import route
 
 urlpatterns = [
     *route("applications", ApplicationViewSet.as_view({"get": "list", "post": "create"}), "applications"),

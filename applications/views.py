@@ -3,16 +3,15 @@ from __future__ import annotations
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from applications.intake import create_application, update_application
 from applications.models import Application
-from applications.pagination import ApplicationPage
-from applications.selectors import get_application
+from applications.selectors import get_application, list_applications, position_of
 from applications.serializers import ApplicationSerializer
-from chatsystem.api.access import require_admin_key
+from applications.services import create_application, update_application
+from chatsystem.api.authentication import require_admin_key
 from chatsystem.api.idempotency import proxy_key, request_key
-from chatsystem.api.links import child
-from chatsystem.api.views import EntityViewSet, created
-from chatsystem.writelog.arrival import to_datetime
+from chatsystem.api.pagination import CursorPage
+from chatsystem.api.viewsets import EntityViewSet, created
+from chatsystem.writelog.events import to_datetime
 
 
 class ApplicationViewSet(EntityViewSet):
@@ -20,7 +19,10 @@ class ApplicationViewSet(EntityViewSet):
 
     def list(self, request: Request) -> Response:
         require_admin_key(request)
-        return Response(ApplicationPage.of(request).answer(self.represent_all))
+        page = CursorPage.of(request, "applications")
+        found, more = list_applications(page.limit, page.after, page.before)
+        links = page.links([position_of(application) for application in found], more)
+        return Response({**links, "results": self.represent_all(found)})
 
     def create(self, request: Request) -> Response:
         require_admin_key(request)
@@ -28,7 +30,7 @@ class ApplicationViewSet(EntityViewSet):
         accepted = create_application(name, request_key(request))
         moment = to_datetime(accepted.arrival)
         application = Application(token=accepted.name, name=name, created_at=moment, last_request_time=moment)
-        return created(self.represent(application), accepted, child(request, accepted.name))
+        return created(request, self.represent(application), accepted)
 
     def retrieve(self, request: Request, token: str) -> Response:
         return Response(self.represent(get_application(token)))

@@ -1,8 +1,8 @@
-"""`make bench`: every measure beside its reference, in one run. Documented in docs/benchmarks.md.
+"""`make bench`: runs every benchmark and its reference. Documented in docs/benchmarks.md.
 
     .venv/bin/python -m bench [--only drain --only pages] [--quick] [--texts LOG.jsonl.gz] [--name NAME]
 
-DATABASE=mysql before it has it run on MySQL in place of MariaDB. Ends with 1 when a bound is missed.
+With DATABASE=mysql it runs on MySQL instead of MariaDB. Exits with 1 when a bound is missed.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ FULL = Scale(
     most=5_000_000,
     requests=100_000,
 )
-#: Says that everything runs, and nothing of how fast it is.
+#: Shows that everything runs, not how fast it is.
 QUICK = Scale(
     rounds=1,
     warm_seconds=1,
@@ -48,16 +48,22 @@ QUICK = Scale(
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", action="append", choices=MEASURES, help="may be given more than once")
-    parser.add_argument("--quick", action="store_true", help="a minute or two, with figures that mean nothing")
-    parser.add_argument("--texts", type=Path, help="a chat log, JSON lines with a body each, in place of made-up texts")
-    parser.add_argument("--name", default="latest", help="of the files in bench/results (default: %(default)s)")
+    parser.add_argument("--only", action="append", choices=MEASURES, help="repeatable")
+    parser.add_argument("--quick", action="store_true", help="takes a minute or two; the figures mean nothing")
     parser.add_argument(
-        "--reference-without-search", action="store_true", help="the straightforward way does not index its messages"
+        "--texts", type=Path, help="a chat log of JSON lines, each with a body, instead of generated texts"
+    )
+    parser.add_argument(
+        "--name", default="latest", help="the name of the files in bench/results (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--reference-without-search",
+        action="store_true",
+        help="the reference implementation does not index its messages",
     )
     given = parser.parse_args()
     stack = Stack(QUICK if given.quick else FULL, Texts(given.texts), not given.reference_without_search)
-    # A collection would walk through all the texts, within somebody's seconds.
+    # Otherwise a garbage collection would traverse all the texts during a measurement.
     gc.freeze()
     measures: list[Measure] = []
     try:

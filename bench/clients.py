@@ -1,4 +1,4 @@
-"""Clients of a measurement: closed loops over HTTP that cost little, so that the product is what is measured."""
+"""A cheap HTTP client for closed loops, so that a benchmark measures the product and not the client."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from urllib.parse import urlsplit
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """`status` is 0 when none came. Times are of the monotonic clock, in seconds."""
+class Response:
+    """A response. `status` is 0 if there was none. Times are seconds of the monotonic clock."""
 
     status: int
     began: float
@@ -29,20 +29,20 @@ class Answer:
 
 
 class Client:
-    """One connection, kept alive, and opened again when it breaks."""
+    """One keep-alive connection, which is opened again when it breaks."""
 
     def __init__(self, url: str) -> None:
         parts = urlsplit(url)
         self.host, self.port = parts.hostname, parts.port
         self.streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
 
-    async def post(self, path: str, data: Any) -> Answer:
-        return await self.ask("POST", path, data)
+    async def post(self, path: str, data: Any) -> Response:
+        return await self.request("POST", path, data)
 
-    async def get(self, path: str) -> Answer:
-        return await self.ask("GET", path)
+    async def get(self, path: str) -> Response:
+        return await self.request("GET", path)
 
-    async def ask(self, method: str, path: str, data: Any = None) -> Answer:
+    async def request(self, method: str, path: str, data: Any = None) -> Response:
         body = b"" if data is None else json.dumps(data).encode()
         began = time.monotonic()
         head = f"{method} {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
@@ -56,11 +56,11 @@ class Client:
             content = await reader.readexactly(int(headers["content-length"]))
         except (OSError, EOFError, asyncio.IncompleteReadError):
             self.close()
-            return Answer(0, began, time.monotonic(), 0.0, b"")
+            return Response(0, began, time.monotonic(), 0.0, b"")
         if headers.get("connection") == "close":
             self.close()
         wait = float(headers.get("retry-after", 0))
-        return Answer(int(status_line.split()[1]), began, time.monotonic(), wait, content)
+        return Response(int(status_line.split()[1]), began, time.monotonic(), wait, content)
 
     def close(self) -> None:
         if self.streams is not None:
@@ -69,6 +69,6 @@ class Client:
 
 
 def percentile(values: list[float], share: float) -> float:
-    """The value below which that share of them lies."""
+    """Returns the value below which that share of the values lies."""
     ordered = sorted(values)
     return ordered[min(int(len(ordered) * share), len(ordered) - 1)]

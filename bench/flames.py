@@ -1,10 +1,10 @@
-"""Where the time of a POST and of a drain goes: docs/flames/post.svg and drain.svg.
+"""Draws flame graphs of a POST and of a drain: docs/flames/post.svg and drain.svg.
 
     .venv/bin/python -m bench.flames [--seconds 20]
 
-py-spy looks two hundred times a second at a web process while 16 clients post single messages, where the thread counts
-that computes; and then at the one worker while it stores and indexes a backlog, where waiting counts, too. DATABASE
-names the database (mariadb).
+py-spy samples a web process 200 times a second while 16 clients post single messages. Only the thread that holds the
+GIL counts. Then it samples the only worker while it stores and indexes a backlog. There waiting counts too. DATABASE
+names the database (default: mariadb).
 """
 
 from __future__ import annotations
@@ -22,22 +22,22 @@ os.environ.setdefault("DATABASE", "mariadb")
 from bench import running
 from bench.stack import BATCH, WORKER, ProductSide, posts
 from bench.texts import Texts
-from tests.embedded.product import children
-from tests.services.elasticsearch import Node
+from tests.support.product import children
+from tests.support.services.elasticsearch import Node
 
 FOLDER = Path(__file__).parent.parent / "docs" / "flames"
-LOOKS_A_SECOND = 200
+SAMPLES_PER_SECOND = 200
 
 
 @contextmanager
-def watched(pid: int, name: str, seconds: int, *more: str) -> Iterator[None]:
-    """What the process does within; ends with the watch."""
+def sampled(pid: int, name: str, seconds: int, *more: str) -> Iterator[None]:
+    """Samples the process during the block."""
     picture = f"{name}.svg"
-    # Without stopping it for each look, which would be seen in what is looked at.
-    options = ["--nonblocking", *more, "--rate", LOOKS_A_SECOND, "--duration", seconds, "--output", picture]
-    # The picture bears the command that made it: with no path of this machine.
+    # Nonblocking: pausing the process for each sample would distort the result.
+    options = ["--nonblocking", *more, "--rate", SAMPLES_PER_SECOND, "--duration", seconds, "--output", picture]
+    # The picture shows the command that made it, so the command contains no path of this machine.
     command = ["py-spy", "record", "--pid", pid, *options]
-    watch = subprocess.Popen(
+    sampler = subprocess.Popen(
         list(map(str, command)),
         executable=Path(sys.executable).with_name("py-spy"),
         cwd=FOLDER,
@@ -47,8 +47,8 @@ def watched(pid: int, name: str, seconds: int, *more: str) -> Iterator[None]:
     try:
         yield
     finally:
-        if watch.wait():
-            raise SystemExit(f"py-spy ended with {watch.returncode}: is it allowed to look at other processes?")
+        if sampler.wait():
+            raise SystemExit(f"py-spy exited with {sampler.returncode}. Is it allowed to read other processes?")
     print(FOLDER / picture, flush=True)
 
 
@@ -61,20 +61,20 @@ def draw() -> None:
     with ExitStack() as closing:
         server = closing.enter_context(running.database_server())
         if server is None:
-            raise SystemExit("A server is needed: DATABASE=mariadb or DATABASE=mysql.")
+            raise SystemExit("Set DATABASE=mariadb or DATABASE=mysql.")
         node = Node()
         closing.callback(node.stop)
         settings = {"DATABASE_URL": server.new_database("product"), "ELASTICSEARCH_URL": node.url, "WORKERS": "1"}
         product = closing.enter_context(running.started(**settings))
         side = ProductSide(product, server, "product")
         side.post(texts, seconds=3)
-        with watched(min(side.web_memory()), "post", seconds, "--gil"):
+        with sampled(min(side.web_memory()), "post", seconds, "--gil"):
             side.post(texts, seconds)
         with side.without_workers():
             side.load(list(posts(side.open_chats(), texts.first(20_000), BATCH)), seconds // 2)
         (main,) = product.mains(WORKER)
         (worker,) = children(main)
-        with watched(worker, "drain", seconds):
+        with sampled(worker, "drain", seconds):
             side.wait_until_settled()
 
 

@@ -1,6 +1,6 @@
-"""The measures: what each is, what it is bounded by, and how its rounds are run. Documented in docs/benchmarks.md.
+"""The benchmarks, with their bounds and their rounds. Documented in docs/benchmarks.md.
 
-A round holds a figure of the product and, where there is one, that of its reference, taken one after the other.
+A round has a figure of the product and, if there is a reference, a figure of that, taken one after the other.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ from bench import rows
 from bench.clients import Client
 from bench.stack import BATCH, FEW_REQUESTS, ProductSide, Side, Stack, Stored
 from bench.wrk import Request
-from chatsystem.data_dir import DataDir
+from chatsystem.conf.data_dir import DataDir
 from chatsystem.writelog.keys import partition_of
 
 PER_SECOND, MILLISECONDS, MEGABYTES = "/s", "ms", "MB"
 Ours = TypeVar("Ours")
 Theirs = TypeVar("Theirs")
 
-#: Applications that share a backlog: each is drained by itself.
+#: The number of applications that share a backlog. Each is drained separately.
 DRAINED = 4
 LIMIT = 50
-#: Clients who search, or who page through a list.
+#: The numbers of clients that search, and that page through a list.
 SEARCHERS, READERS = 2, 1
-#: Writes after which the cached list is looked at.
-LOOKS = 100
+#: The number of writes after each of which the cached list is checked.
+CHECKED_WRITES = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,10 +46,10 @@ class Round:
 
 @dataclass(slots=True)
 class Measure:
-    """Reached when the median of its rounds is at least the bound, or at most."""
+    """A benchmark. It passes if the median of its rounds is at least the bound, or at most the bound."""
 
     name: str
-    #: Of the figures of a round; the ratio of two has none.
+    #: The unit of a round's figures. The ratio of two figures has none.
     unit: str
     bound: float
     at_least: bool = True
@@ -76,10 +76,10 @@ def single(stack: Stack) -> list[Measure]:
     stored = Measure("single POST, acknowledged and stored", PER_SECOND, 4, reference="the straightforward way")
     p99 = Measure("single POST, p99 at 16 clients", MILLISECONDS, 50, at_least=False)
     for turn in range(2):
-        ours, theirs = _in_turn(
+        ours, theirs = _alternating(
             turn,
             lambda: _posted(stack, stack.product, stack.scale.long_seconds),
-            # It stores for long what it has acknowledged in this time.
+            # Shorter, because storing what it acknowledges takes it much longer.
             lambda: _posted(stack, stack.reference, max(stack.scale.long_seconds // 5, 1)),
         )
         stored.rounds.append(Round(ours.stored_rate, theirs.stored_rate))
@@ -90,7 +90,7 @@ def single(stack: Stack) -> list[Measure]:
 def empty(stack: Stack) -> list[Measure]:
     measure = Measure("single POST, acknowledged", PER_SECOND, 0.45, reference="the empty view")
     for turn in range(stack.scale.rounds):
-        ours, theirs = _in_turn(
+        ours, theirs = _alternating(
             turn,
             lambda: _posted(stack, stack.product, stack.scale.seconds),
             lambda: stack.reference.load([Request("GET", "/empty")], stack.scale.seconds),
@@ -103,7 +103,7 @@ def empty(stack: Stack) -> list[Measure]:
 def batches(stack: Stack) -> list[Measure]:
     measure = Measure(f"batches of {BATCH}, stored", PER_SECOND, 8, reference="single POST, stored")
     for turn in range(stack.scale.rounds):
-        ours, theirs = _in_turn(
+        ours, theirs = _alternating(
             turn,
             lambda: _posted(stack, stack.product, stack.scale.batch_seconds, BATCH),
             lambda: _posted(stack, stack.product, stack.scale.seconds),
@@ -112,8 +112,8 @@ def batches(stack: Stack) -> list[Measure]:
     return [measure]
 
 
-def _in_turn(turn: int, ours: Callable[[], Ours], theirs: Callable[[], Theirs]) -> tuple[Ours, Theirs]:
-    """Each is the first one every second time: what comes first may pay for what was before."""
+def _alternating(turn: int, ours: Callable[[], Ours], theirs: Callable[[], Theirs]) -> tuple[Ours, Theirs]:
+    """Runs both, alternating which goes first: the first one may pay for what ran before."""
     if turn % 2:
         of_theirs = theirs()
         return ours(), of_theirs
@@ -123,7 +123,7 @@ def _in_turn(turn: int, ours: Callable[[], Ours], theirs: Callable[[], Theirs]) 
 def _posted(stack: Stack, side: Side, seconds: int, batch: int = 1) -> Stored:
     stored = side.post(stack.texts, seconds, batch)
     load = stored.load
-    refused = f", {load.refused:,} requests refused" if load.refused else ""
+    refused = f", {load.refused:,} requests rejected" if load.refused else ""
     stack.say(
         f"{side.database}, {'single POST' if batch == 1 else f'batches of {batch}'}: {stored.acknowledged_rate:,.0f} "
         f"acknowledged/s, {stored.stored_rate:,.0f} stored/s, p99 {load.p99:.1f} ms{refused}; "
@@ -136,9 +136,9 @@ def _posted(stack: Stack, side: Side, seconds: int, batch: int = 1) -> Stored:
 
 
 def drain(stack: Stack) -> list[Measure]:
-    """One process drains and indexes, one connection inserts the same rows, one client indexes the same documents."""
+    """Drains and indexes in one process. The references insert the same rows and index the same documents directly."""
     side, raw, server = stack.product, stack.raw, stack.server
-    from bench import inside
+    from bench import internals
 
     drained = Measure("drain of a backlog, rows", PER_SECOND, 0.5, reference="raw executemany")
     indexed = Measure("outbox to Elasticsearch, documents", PER_SECOND, 0.6, reference="raw bulk")
@@ -146,7 +146,7 @@ def drain(stack: Stack) -> list[Measure]:
         tokens = _backlog(stack)
         for token in tokens:
             began = time.monotonic()
-            events = inside.drain_application(token)
+            events = internals.drain_application(token)
             ours = events / (time.monotonic() - began)
             stored = server.execute(
                 "SELECT m.number, m.body, m.created_at, m.last_request_time FROM product.messages_app_message m"
@@ -159,18 +159,18 @@ def drain(stack: Stack) -> list[Measure]:
             stack.say(f"drain {ours:,.0f} rows/s, raw executemany {theirs:,.0f}/s, {len(same):,} rows")
             drained.rounds.append(Round(ours, theirs))
         for _ in range(stack.scale.rounds):
-            documents, took = inside.index_outbox(stack.scale.seconds)
+            documents, took = internals.index_outbox(stack.scale.seconds)
             ours = len(documents) / took
-            theirs = len(documents) / inside.bulk(stack.node.url, documents)
+            theirs = len(documents) / internals.bulk(stack.node.url, documents)
             stack.say(f"outbox {ours:,.0f} documents/s, raw bulk {theirs:,.0f}/s, {len(documents):,} documents")
             indexed.rounds.append(Round(ours, theirs))
-        inside.forget_outbox()
+        internals.clear_outbox()
     side.wait_until_settled()
     return [drained, indexed]
 
 
 def _backlog(stack: Stack) -> list[str]:
-    """Fills the log, and returns the applications, each in a partition of its own."""
+    """Fills the log. Returns the applications' tokens; each application has its own partition."""
     side, of_each = stack.product, stack.scale.backlog // DRAINED
     chats: dict[int, str] = {}
     while len(chats) < DRAINED:
@@ -190,19 +190,19 @@ def _backlog(stack: Stack) -> list[str]:
 
 @cache
 def _large_chat(stack: Stack) -> tuple[int, str]:
-    """The id of a chat of a million messages, in the product's database, and its application's token."""
+    """Returns the id of a chat with a million messages in the product's database, and its application's token."""
     side, many = stack.product, stack.scale.many
     stack.say(f"filling a chat with {many:,} messages")
     chat_id, token = rows.new_chat(stack.server, side.database)
     rows.fill(stack.server, side.database, chat_id, stack.texts.all, many)
-    # Once somebody posted to it, Redis knows its number, as that of any chat in use.
+    # After a post, Redis has the chat's counter, as for any chat in use.
     assert side.client.create_message(token, 1, "one more").number == many + 1
     side.wait_until_settled()
     return chat_id, token
 
 
 def pages(stack: Stack) -> list[Measure]:
-    """Each page is another one, so that none comes from the cache."""
+    """Requests a different page each time, so that none comes from the cache."""
     measure = Measure(
         f"list page at the end, time (chat of {stack.scale.many:,})", MILLISECONDS, 1.2, False, "first page"
     )
@@ -214,7 +214,7 @@ def pages(stack: Stack) -> list[Measure]:
         starts = range(low, low + span // (2 * stack.scale.rounds))
         last = [Request("GET", f"{path}&after={many - LIMIT - start}") for start in starts]
         first = [Request("GET", f"{path}&after={start}") for start in starts]
-        ours, theirs = _in_turn(
+        ours, theirs = _alternating(
             turn,
             partial(side.load, last, _short(stack), READERS),
             partial(side.load, first, _short(stack), READERS),
@@ -228,24 +228,24 @@ def cached(stack: Stack) -> list[Measure]:
     measure = Measure("GET of a cached list, requests", PER_SECOND, 2, reference="of one that is not")
     side = stack.product
     path = f"/applications/{_large_chat(stack)[1]}/chats/1/messages?limit={LIMIT}"
-    # More than are asked for in a round, and other ones in each.
+    # More pages than a round requests, and different ones in each round.
     span = stack.scale.many // 10
     for turn in range(stack.scale.rounds):
         same = [Request("GET", f"{path}&after={turn * span}")]
         others = [Request("GET", f"{path}&after={start}") for start in range(turn * span + 1, (turn + 1) * span)]
-        ours, theirs = _in_turn(
+        ours, theirs = _alternating(
             turn, partial(side.load, same, _short(stack)), partial(side.load, others, _short(stack))
         )
         assert theirs.requests < len(others), "uncached lists came twice"
         stack.say(f"the same list {ours.rate:,.0f} requests/s, another each time {theirs.rate:,.0f}/s")
         measure.rounds.append(Round(ours.rate, theirs.rate))
-    asyncio.run(_look_for_stale_lists(side))
-    stack.say(f"{LOOKS} writes, each seen in the cached list at once")
+    asyncio.run(_check_for_stale_lists(side))
+    stack.say(f"{CHECKED_WRITES} writes, each visible in the cached list at once")
     return [measure]
 
 
-async def _look_for_stale_lists(side: ProductSide) -> None:
-    """Raises AssertionError when a list is older than a write that was acknowledged before it was asked for."""
+async def _check_for_stale_lists(side: ProductSide) -> None:
+    """Raises AssertionError if a list lacks a write that was acknowledged before the request."""
     (chat,) = side.open_chats(1, 1)
     path = f"{chat}/messages"
     lists = f"{path}?order=desc&limit={LIMIT}"
@@ -253,14 +253,14 @@ async def _look_for_stale_lists(side: ProductSide) -> None:
     done = False
 
     async def keep_cached() -> None:
-        """So that the list is being cached anew while writes come."""
+        """Keeps the list in the cache between the writes."""
         while not done:
             await reader.get(lists)
 
     reading = asyncio.create_task(keep_cached())
     try:
-        for _ in range(LOOKS):
-            written = (await writer.post(path, {"body": "a write to be seen"})).json()["number"]
+        for _ in range(CHECKED_WRITES):
+            written = (await writer.post(path, {"body": "a write that must be visible"})).json()["number"]
             seen = (await writer.get(lists)).json()["results"][0]["number"]
             assert seen == written, f"a cached list ends with message {seen} after {written} was acknowledged"
     finally:
@@ -271,7 +271,7 @@ async def _look_for_stale_lists(side: ProductSide) -> None:
 
 
 def growth(stack: Stack) -> list[Measure]:
-    """The same batches, to a database that stays small and to one that grows, in turn."""
+    """Posts the same batches to a database that stays small and to one that grows."""
     scale, large, small = stack.scale, stack.product, stack.small
     chat_id, token = _large_chat(stack)
     few, _ = rows.new_chat(stack.server, small.database)
@@ -285,7 +285,7 @@ def growth(stack: Stack) -> list[Measure]:
                 rows.copy(stack.server, large.database, chat_id, target, scale.many)
         measure = Measure(f"stored with {size:,} messages", PER_SECOND, 0.9, reference=f"with {scale.few:,}")
         for turn in range(scale.rounds):
-            ours, theirs = _in_turn(
+            ours, theirs = _alternating(
                 turn,
                 lambda: _posted(stack, large, scale.batch_seconds, BATCH),
                 lambda: _posted(stack, small, scale.batch_seconds, BATCH),
@@ -301,13 +301,13 @@ def growth(stack: Stack) -> list[Measure]:
 def search(stack: Stack) -> list[Measure]:
     side, many = stack.product, stack.scale.many
     chat_id, token = _large_chat(stack)
-    from bench import inside
+    from bench import internals
 
     stack.say(f"indexing {many:,} messages in Elasticsearch")
     ids = stack.server.execute(
         f"SELECT id, number FROM product.messages_app_message WHERE chat_id = {chat_id} AND number <= {many}"
     )
-    inside.fill_cluster(stack.node.url, ids, token, stack.texts.all[: rows.FROM_CLIENT])
+    internals.fill_cluster(stack.node.url, ids, token, stack.texts.all[: rows.FROM_CLIENT])
     measure = Measure(f"search, p99 over {many:,} messages (Elasticsearch)", MILLISECONDS, 50, at_least=False)
     return [_searched(stack, measure, side, token)]
 
@@ -316,10 +316,10 @@ def search_embedded(stack: Stack) -> list[Measure]:
     product, many = stack.embedded, stack.scale.many
     side = Side(product.url, stack.server, "")
     token = side.client.create_application("filled").token
-    from bench import inside
+    from bench import internals
 
     stack.say(f"indexing {many:,} messages in the embedded index")
-    inside.fill_embedded(DataDir(product.data_dir).search_index, token, stack.texts.all, many)
+    internals.fill_embedded(DataDir(product.data_dir).search_index, token, stack.texts.all, many)
     measure = Measure(f"search, p99 over {many:,} messages (embedded)", MILLISECONDS, 200, at_least=False)
     return [_searched(stack, measure, side, token)]
 
@@ -327,11 +327,11 @@ def search_embedded(stack: Stack) -> list[Measure]:
 def _searched(stack: Stack, measure: Measure, side: Side, token: str) -> Measure:
     for turn in range(stack.scale.rounds + 1):
         queries = stack.texts.queries(5_000, seed=turn)
-        asked = [Request("GET", f"/search/{quote(query)}?application={token}") for query in queries]
-        seen = side.load(asked, stack.scale.seconds, SEARCHERS)
+        requests = [Request("GET", f"/search/{quote(query)}?application={token}") for query in queries]
+        seen = side.load(requests, stack.scale.seconds, SEARCHERS)
         assert not seen.refused
         stack.say(f"search: p50 {seen.p50:.1f} ms, p99 {seen.p99:.1f} ms, {seen.rate:,.0f} searches/s")
-        # The first round warms up: the cluster compiles what it runs often, and has read nothing of the index yet.
+        # The first round warms up: the cluster compiles hot code and reads the index for the first time.
         if turn:
             measure.rounds.append(Round(seen.p99))
     return measure
@@ -341,11 +341,11 @@ def _searched(stack: Stack, measure: Measure, side: Side, token: str) -> Measure
 
 
 def memory(stack: Stack) -> list[Measure]:
-    """Comes last: what the processes have answered by then for other measures counts, too."""
+    """Runs last, because the requests of all other benchmarks count."""
     side = stack.product
     measure = Measure("memory of the web processes", MEGABYTES, 1.05, False, f"after {FEW_REQUESTS:,} requests each")
     before = stack.memory_at_first
-    stack.say(f"the web processes have answered {side.requests:,} requests")
+    stack.say(f"the web processes have handled {side.requests:,} requests")
     while side.requests < stack.scale.requests * len(before):
         side.load(stack.every_kind_of_request, stack.scale.seconds)
     after = side.web_memory()
@@ -359,8 +359,8 @@ def _short(stack: Stack) -> int:
     return max(stack.scale.seconds // 2, 1)
 
 
-#: In the order in which they are run: what is filled for one is there for those after it. Batches come first, since
-#: they have the cluster compile what it runs often; and its million documents late, since it goes on merging them.
+#: In the order in which they run: later ones use the data of earlier ones. Batches come first, because they make the
+#: cluster compile its hot code. The million documents come late, because the cluster continues to merge them.
 MEASURES: dict[str, Callable[[Stack], list[Measure]]] = {
     "batches": batches,
     "empty": empty,

@@ -1,4 +1,4 @@
-"""What is left of a run: a table, a plot, a JSON, and what machine it ran on."""
+"""Writes the results of a run: a table, a plot, a JSON file, and the machine's data."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from matplotlib.figure import Figure
 
 from bench.measures import Measure
 from bench.stack import Stack
-from tests.services import elasticsearch
+from tests.support.services import elasticsearch
 
 RESULTS = Path(__file__).parent / "results"
 PACKAGES = ("Django", "djangorestframework", "celery", "gunicorn", "redis", "mysqlclient", "django-elasticsearch-dsl")
 
 
 def machine(stack: Stack) -> dict[str, str]:
-    """Everything that a figure depends on and that is not in the code."""
+    """Returns everything outside the code that a figure depends on."""
     processor = next(line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name"))
     memory = Path("/proc/meminfo").read_text().split()[1]
     ((database,),) = stack.server.execute("SELECT VERSION()")
@@ -34,19 +34,19 @@ def machine(stack: Stack) -> dict[str, str]:
         "database": database,
         "redis": stack.product.state.info("server")["redis_version"],
         "elasticsearch": elasticsearch.VERSION,
-        "load generator": _said("wrk", "-v").split("[")[0].strip() + ", 1 thread",
+        "load generator": _output("wrk", "-v").split("[")[0].strip() + ", 1 thread",
         "packages": ", ".join(f"{name} {version(name)}" for name in PACKAGES),
         "texts": stack.texts.name,
-        "commit": _said("git", "describe", "--always", "--dirty").strip(),
+        "commit": _output("git", "describe", "--always", "--dirty").strip(),
     }
 
 
-def _said(*command: str) -> str:
+def _output(*command: str) -> str:
     return subprocess.run(command, capture_output=True, text=True, cwd=RESULTS.parent).stdout
 
 
 def table(measures: list[Measure]) -> str:
-    """In Markdown. The figures are the medians of the rounds."""
+    """Returns a Markdown table. The figures are the medians of the rounds."""
     lines = ["| | measure | ours | reference | value | bound |", "|---|---|---:|---:|---:|---:|"]
     for measure in measures:
         ours = statistics.median(r.ours for r in measure.rounds)
@@ -66,10 +66,10 @@ def _figure(number: float) -> str:
 
 
 def write(name: str, measures: list[Measure], found: dict[str, str]) -> Path:
-    """Writes NAME.json, NAME.md and NAME.svg, and returns the page."""
+    """Writes NAME.json, NAME.md and NAME.svg. Returns the path of the page."""
     RESULTS.mkdir(exist_ok=True)
     page, plot, data = (RESULTS / f"{name}.{kind}" for kind in ("md", "svg", "json"))
-    told = [
+    entries = [
         {
             "name": measure.name,
             "unit": measure.unit,
@@ -82,10 +82,10 @@ def write(name: str, measures: list[Measure], found: dict[str, str]) -> Path:
         }
         for measure in measures
     ]
-    data.write_text(json.dumps({"machine": found, "measures": told}, indent=2, ensure_ascii=False) + "\n")
+    data.write_text(json.dumps({"machine": found, "measures": entries}, indent=2, ensure_ascii=False) + "\n")
     facts = "\n".join(f"- {fact}: {value}" for fact, value in found.items())
     page.write_text(
-        f"# {name}\n\nWhat this says, and how to read it: [benchmarks](../../docs/benchmarks.md).\n\n"
+        f"# {name}\n\nHow to read this: [benchmarks](../../docs/benchmarks.md).\n\n"
         f"{table(measures)}\n\n![each round against its bound]({plot.name})\n\n{facts}\n"
     )
     _plot(measures, plot)
@@ -93,8 +93,8 @@ def write(name: str, measures: list[Measure], found: dict[str, str]) -> Path:
 
 
 def _plot(measures: list[Measure], path: Path) -> None:
-    """Each round as a dot: how many times as good as its bound. Left of the line is not reached."""
-    # Without it two plots of the same figures would differ.
+    """Plots each round as a dot: how many times as good as its bound. Dots left of the line miss it."""
+    # Makes plots of the same figures identical.
     mpl.rcParams["svg.hashsalt"] = "chatsystem"
     figure = Figure(figsize=(9, 1 + 0.4 * len(measures)), layout="constrained")
     axes = figure.subplots()

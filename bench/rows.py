@@ -1,4 +1,4 @@
-"""Rows that come about without the product: straight into its tables."""
+"""Writes rows directly into the product's tables."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from itertools import count
 
 import MySQLdb
 
-from tests.services.database_server import PASSWORD, USER, DatabaseServer
+from tests.support.services.database_server import PASSWORD, USER, DatabaseServer
 
 COLUMNS = "chat_id, number, body, created_at, last_request_time"
 INSERT = f"INSERT INTO messages_app_message ({COLUMNS}) VALUES (%s, %s, %s, %s, %s)"
 MOMENT = "2023-11-14 00:00:00.000000"
-#: Rows that come from the client. The others are copied from them, which is faster.
+#: The number of rows sent by the client. The others are copied from them by the server, which is faster.
 FROM_CLIENT = 100_000
 
 
 def new_chat(server: DatabaseServer, database: str, token: str = "", number: int = 1) -> tuple[int, str]:
-    """An empty chat, of the application or of a new one: its id, and the application's token."""
+    """Creates an empty chat, in a new application without a token. Returns its id and the application's token."""
     applications, chats = f"{database}.applications_application", f"{database}.chats_chat"
     times = "created_at, last_request_time"
     if not token:
@@ -40,7 +40,7 @@ def new_chat(server: DatabaseServer, database: str, token: str = "", number: int
 
 
 def executemany(server: DatabaseServer, database: str, rows: Sequence[tuple]) -> float:
-    """Inserts messages in one transaction, by the driver alone; returns the seconds it took."""
+    """Inserts messages in one transaction, with the driver alone. Returns the seconds that it took."""
     connection = MySQLdb.connect(
         host="127.0.0.1", port=server.port, user=USER, password=PASSWORD, database=database, charset="utf8mb4"
     )
@@ -54,7 +54,7 @@ def executemany(server: DatabaseServer, database: str, rows: Sequence[tuple]) ->
 
 
 def fill(server: DatabaseServer, database: str, chat_id: int, bodies: Sequence[str], messages: int) -> None:
-    """Gives an empty chat messages 1 to `messages`, the bodies in turn."""
+    """Fills an empty chat with messages 1 to `messages`, repeating the bodies in order."""
     bodies = bodies[:FROM_CLIENT]
     rows = [(chat_id, n, body, MOMENT, MOMENT) for n, body in zip(count(1), bodies[:messages], strict=False)]
     executemany(server, database, rows)
@@ -64,7 +64,7 @@ def fill(server: DatabaseServer, database: str, chat_id: int, bodies: Sequence[s
 
 
 def copy(server: DatabaseServer, database: str, source: int, target: int, messages: int, shift: int = 0) -> None:
-    """Copies a chat's first messages into a chat, with numbers that are `shift` higher."""
+    """Copies a chat's first messages into a chat. Adds `shift` to their numbers."""
     table = f"{database}.messages_app_message"
     server.execute(
         f"INSERT INTO {table} ({COLUMNS})"

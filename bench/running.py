@@ -1,4 +1,4 @@
-"""Products of a measurement's own: `make run` in a temporary folder."""
+"""Starts the product for a benchmark: `make run` in a temporary folder."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests import environment
-from tests.embedded.product import Product
-from tests.services.database_server import DatabaseServer
+from tests.support import environment
+from tests.support.product import Product
+from tests.support.services.database_server import DatabaseServer
 
-#: That of deploy/mysql/chatsystem.cnf.
+#: As in deploy/mysql/chatsystem.cnf.
 BUFFER_POOL = "512M"
 
 
 @contextmanager
 def product(**settings: str) -> Iterator[Product]:
-    """A started product with 5 workers on the database that DATABASE names; both are gone afterwards."""
+    """Starts the product with 5 workers on the database that DATABASE names. Removes both afterwards."""
     with database_server() as server:
         if server:
             settings["DATABASE_URL"] = server.new_database("product")
@@ -27,7 +27,7 @@ def product(**settings: str) -> Iterator[Product]:
 
 @contextmanager
 def database_server() -> Iterator[DatabaseServer | None]:
-    """The server that DATABASE names, started; None for SQLite. Raises `packages.Missing`."""
+    """Starts the database server that DATABASE names. Yields None for SQLite. Raises `packages.Missing`."""
     if environment.missing:
         raise environment.missing
     if environment.server:
@@ -42,7 +42,7 @@ def database_server() -> Iterator[DatabaseServer | None]:
 
 @contextmanager
 def started(**settings: str) -> Iterator[Product]:
-    """A started product with 5 workers, embedded but for what the settings name, which is gone afterwards."""
+    """Starts the embedded product with 5 workers and these settings. Removes it afterwards."""
     with tempfile.TemporaryDirectory(prefix="chatsystem-bench-") as folder:
         running = Product(Path(folder) / "data", settings={"WORKERS": "5", **settings})
         running.start()

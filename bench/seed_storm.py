@@ -1,10 +1,10 @@
-"""How long it takes to be as fast as before when the state Redis restarts with many active chats.
+"""Measures how long throughput takes to recover when the state Redis restarts with many active chats.
 
-    .venv/bin/python -m bench.seed_storm [--lost]          on SQLite; DATABASE=mariadb before it: on MariaDB
+    .venv/bin/python -m bench.seed_storm [--lost]     # on SQLite; with DATABASE=mariadb on MariaDB
 
-Clients post to random chats, one message after the other, and repeat what is not accepted. Redis is killed, and started
-again by its supervisor. With --lost it comes back with nothing: each chat's number is read from the database.
-Prints the rate of each second against the same run's rate before; fails when it takes longer than 15 s to reach 80 %.
+Clients post single messages to random chats and retry what is rejected. Redis is killed, and its supervisor starts it
+again. With --lost it comes back empty, and each chat's counter is read from the database. Prints the rate of each
+second as a share of the rate before the restart. Fails when it takes longer than 15 s to reach 80 %.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ import redis
 
 from bench import running
 from bench.clients import Client
-from chatsystem.data_dir import DataDir
-from tests.embedded.product import Product, kill
+from chatsystem.conf.data_dir import DataDir
+from tests.support.product import Product, kill
 
 APPLICATIONS = 100
 CHATS_OF_EACH = 100
@@ -44,7 +44,7 @@ class Storm:
         await self._make_chats()
         print(f"{len(self.paths):,} chats of {APPLICATIONS} applications, {CLIENTS} clients")
         clients = [asyncio.create_task(self._post(number)) for number in range(CLIENTS)]
-        # The first posts are warm-up.
+        # Warm-up.
         await asyncio.sleep(3)
         await asyncio.sleep(REFERENCE_SECONDS)
         restarted = time.monotonic()
@@ -71,10 +71,10 @@ class Storm:
         client, chance = Client(self.product.url), random.Random(number)
         while True:
             path = chance.choice(self.paths)
-            while (answer := await client.post(path, {"body": "a message of the storm"})).status != 201:
+            while (response := await client.post(path, {"body": "a message of the storm"})).status != 201:
                 self.refused[int(time.monotonic())] += 1
                 await asyncio.sleep(0.1)
-            self.accepted[int(answer.ended)] += 1
+            self.accepted[int(response.ended)] += 1
 
     def _restart_redis(self, lost: bool) -> None:
         if lost:
@@ -84,14 +84,14 @@ class Storm:
             kill(pid)
 
     def _report(self, restarted: int) -> bool:
-        """Whole seconds; the one in which Redis was killed is counted neither here nor there."""
+        """Prints the rate of each second, except the one of the kill. Returns whether the rate recovered in time."""
         before = sum(self.accepted[restarted - second] for second in range(1, REFERENCE_SECONDS + 1))
         reference = before / REFERENCE_SECONDS
         shares = [self.accepted[restarted + second] / reference for second in range(1, STORM_SECONDS)]
-        print(f"before: {reference:,.0f} messages/s; after, each second as a share of it:")
+        print(f"before: {reference:,.0f} messages/s; after, each second as a share of that:")
         print(" ".join(f"{share:.2f}" for share in shares))
-        print(f"refused, each second: {[self.refused[restarted + second] for second in range(STORM_SECONDS)]}")
-        # Two seconds together, so that neither luck nor the beat of a sweep decides.
+        print(f"rejected, each second: {[self.refused[restarted + second] for second in range(STORM_SECONDS)]}")
+        # The mean of two seconds, so that neither chance nor the period of a sweep decides.
         pairs = [(one + other) / 2 for one, other in pairwise(shares)]
         back = next((second for second, share in enumerate(pairs, 1) if share >= RECOVERED), None)
         print(

@@ -1,11 +1,11 @@
-"""What things weigh: in the state Redis, in the database, in the search indexes, and each process.
+"""Measures sizes: in the state Redis, in the database, in the search indexes, and of the processes.
 
     .venv/bin/python -m bench.sizes [--messages 1000000] [--texts LOG.jsonl.gz]
 
-A state Redis that nobody else uses is given parents, events and receipts by the product's own scripts; what its
-memory grows by is divided by their number. Then the messages are posted to two products, one on the database server
-that DATABASE names (mariadb) with an Elasticsearch node, one embedded, in batches of 100 to 1,000 chats in turn; what
-is stored and indexed is divided by their number. Prints the tables of docs/capacity.md.
+The product's own scripts write parents, events and receipts to a separate state Redis; the growth of its memory is
+divided by their number. Then the messages are posted, in batches of 100 to 1,000 chats in turn, to two products: one
+on the database server that DATABASE names (default: mariadb) with an Elasticsearch node, and an embedded one. The
+sizes of the tables and indexes are divided by the number of messages. Prints the tables of docs/capacity.md.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from typing import Any
 
 os.environ.setdefault("DATABASE", "mariadb")
 
+import django
 import redis
 import requests
 
@@ -31,17 +32,17 @@ from bench import running
 from bench.clients import Client
 from bench.stack import BATCH
 from bench.texts import Texts
-from chatsystem.data_dir import DataDir
+from chatsystem.conf.data_dir import DataDir
 from chatsystem.embedded import redis_server
-from tests.embedded.product import Product, eventually
-from tests.services import elasticsearch
-from tests.services.elasticsearch import Node
+from tests.support.product import Product, eventually
+from tests.support.services import elasticsearch
+from tests.support.services.elasticsearch import Node
 
 APPLICATIONS, CHATS_OF_EACH = 100, 10
 CLIENTS = 16
-#: Seconds within which what was posted has to be stored and indexed.
+#: Seconds within which everything posted must be stored and indexed.
 PATIENCE = 600.0
-#: Of each thing that is put into the state Redis. Not near a power of two, at which Redis doubles its tables.
+#: The numbers of keys written to the state Redis. Not near a power of two, where Redis doubles its hash tables.
 PARENTS, EVENTS = 24_000, 100_000
 PAGES = 1_000
 Row = tuple[Any, ...]
@@ -60,18 +61,23 @@ def table(header: str, rows: list[Row]) -> None:
 
 
 class State:
-    """A state Redis as `make run` starts it, and the product's own ways into it."""
+    """A state Redis as `make run` starts it, written by the product's own scripts."""
 
     def __init__(self, server: Any) -> None:
-        # Configured by what `state` has put into the environment.
-        from chatsystem.writelog import keys, log
+        # Imported here, because `state` sets the environment that configures them.
+        django.setup()
+        from chatsystem.writelog import append, keys, redis_client, redis_guards, stream
+        from chatsystem.writelog.scripts import incarnation
 
-        self.server, self.keys, self.log = server, keys, log
-        for partition in range(keys.PARTITIONS):
-            log.pass_fence(partition, 0)
+        self.server, self.keys, self.appending, self.stream = server, keys, append, stream
+        # What the first sweep does, without the database.
+        partitions = range(keys.PARTITIONS)
+        mine, until = incarnation(0), redis_client.now(0) + 24 * 60 * 60 * 1_000_000
+        redis_guards.pass_fences(dict.fromkeys(partitions, 0), mine, dict.fromkeys(partitions, mine))
+        redis_guards.renew_leases(partitions, mine, until)
 
     def grown(self, put: Callable[[], object]) -> int:
-        """Bytes."""
+        """Returns the growth of the memory in bytes."""
         before = self._used()
         put()
         return self._used() - before
@@ -80,19 +86,20 @@ class State:
         memory = self.server.info("memory")
         return int(memory["used_memory"] - memory["mem_clients_normal"] - memory["mem_aof_buffer"])
 
-    def append(self, parent: str, name: str, texts: Sequence[str], fertile: bool) -> str:
-        """A create; returns the token or number that it was given."""
+    def append(self, parent: str, name: str, texts: Sequence[str], can_have_children: bool) -> str:
+        """Appends a create. Returns its token or number."""
         token = parent.partition("/")[0] or name
-        request_id = self.log.RequestId(token, secrets.token_hex(16), secrets.token_hex(16), lifetime=3_600)
-        answer = self.log.append(token, self.log.Write("create", parent, name, texts, fertile), request_id)
-        assert answer.status == "ok", answer
-        return answer.name
+        key = self.appending.RequestKey(secrets.token_hex(16), lifetime=3_600)
+        write = self.appending.Write("create", parent, name, texts, can_have_children)
+        status, *answer = self.appending.run_append(token, write, key, token)
+        assert status == "ok", status
+        return answer[1]
 
     def drain(self) -> None:
-        """As drains leave it, without the database."""
-        for partition, events in self.log.lengths().items():
-            stored = self.log.read(partition, events)
-            self.log.remove(partition, stored[-1].arrival, stored)
+        """Empties the log as drains do, without the database."""
+        for partition, events in self.stream.lengths().items():
+            stored = self.stream.read(partition, events).events
+            self.stream.remove(partition, stored[-1].arrival, stored)
 
     def forget_receipts(self) -> None:
         for key in self.server.scan_iter(match="*:receipt:*", count=10_000):
@@ -116,11 +123,11 @@ def state() -> Iterator[State]:
             process.wait()
 
 
-def weigh_state(state: State) -> None:
+def measure_state(state: State) -> None:
     tokens = [secrets.token_hex(16) for _ in range(PARENTS)]
 
     def parents(create: Callable[[int], object]) -> tuple[float, float]:
-        """Bytes that each leaves behind for good, and that its receipt takes meanwhile."""
+        """Returns the bytes that a parent takes permanently, and those of its receipt until it expires."""
 
         def create_all() -> None:
             for number in range(PARENTS):
@@ -157,13 +164,13 @@ def weigh_state(state: State) -> None:
 
 
 async def post(url: str, bodies: Sequence[str]) -> list[str]:
-    """Returns the paths of the chats' messages."""
+    """Posts the bodies. Returns the paths of the chats' messages."""
     client = Client(url)
     paths = []
     for _ in range(APPLICATIONS):
-        chats = f"/applications/{(await client.post('/applications', {'name': 'weighed'})).json()['token']}/chats"
+        chats = f"/applications/{(await client.post('/applications', {'name': 'measured'})).json()['token']}/chats"
         for number in range(1, CHATS_OF_EACH + 1):
-            assert (await client.post(chats, {"title": "weighed"})).status == 201
+            assert (await client.post(chats, {"title": "measured"})).status == 201
             paths.append(f"{chats}/{number}/messages")
     client.close()
     batches = iter(range(0, len(bodies), BATCH))
@@ -194,8 +201,8 @@ def fill(product: Product, bodies: Sequence[str]) -> list[str]:
     return paths
 
 
-def weigh_pages(product: Product, paths: Sequence[str]) -> float:
-    """Of 50 messages each."""
+def measure_pages(product: Product, paths: Sequence[str]) -> float:
+    """Returns the bytes that a page of 50 messages takes in the cache."""
     with closing(redis.Redis(unix_socket_path=str(DataDir(product.data_dir).redis_socket))) as server:
         before = server.info("memory")["used_memory_dataset"]
         for number in range(PAGES):
@@ -204,7 +211,7 @@ def weigh_pages(product: Product, paths: Sequence[str]) -> float:
 
 
 def processes(product: Product) -> list[Row]:
-    """How many of each there are, and their megabytes: resident ones of the largest, and all that none shares."""
+    """Returns for each kind the number of processes, and MB: resident in the largest, proportional (PSS) in all."""
     found = []
     for name, words in PROCESSES.items():
         pids = product.pids(words)
@@ -225,19 +232,19 @@ def _memory(pid: int, kind: str) -> int:
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{kind}:"))
 
 
-def weigh_server(bodies: Sequence[str]) -> list[Row]:
-    """The database server and the cluster."""
+def measure_server(bodies: Sequence[str]) -> list[Row]:
+    """Measures the product on the database server and the cluster."""
     with ExitStack() as closing:
         server = closing.enter_context(running.database_server())
         if server is None:
-            raise SystemExit("A server is needed: DATABASE=mariadb or DATABASE=mysql.")
+            raise SystemExit("Set DATABASE=mariadb or DATABASE=mysql.")
         node = Node()
         closing.callback(node.stop)
         settings = {"DATABASE_URL": server.new_database("product"), "ELASTICSEARCH_URL": node.url}
         product = closing.enter_context(running.started(**settings))
         paths = fill(product, bodies)
         table("processes | number | MB of the largest | MB of all", processes(product))
-        print(f"\nA page of 50 in the cache: {weigh_pages(product, paths):,.0f} bytes", flush=True)
+        print(f"\nA page of 50 in the cache: {measure_pages(product, paths):,.0f} bytes", flush=True)
         ((version, data, indexes),) = server.execute(
             "ANALYZE TABLE product.messages_app_message",
             "SELECT VERSION(), data_length, index_length FROM information_schema.tables"
@@ -252,7 +259,7 @@ def weigh_server(bodies: Sequence[str]) -> list[Row]:
         ]
 
 
-def weigh_embedded(bodies: Sequence[str]) -> list[Row]:
+def measure_embedded(bodies: Sequence[str]) -> list[Row]:
     with running.started() as product:
         fill(product, bodies)
         product.stop()
@@ -266,15 +273,17 @@ def weigh_embedded(bodies: Sequence[str]) -> list[Row]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--messages", type=int, default=1_000_000)
-    parser.add_argument("--texts", type=Path, help="a chat log, JSON lines with a body each, in place of made-up texts")
+    parser.add_argument(
+        "--texts", type=Path, help="a chat log of JSON lines, each with a body, instead of generated texts"
+    )
     given = parser.parse_args()
     with state() as alone:
-        weigh_state(alone)
+        measure_state(alone)
     bodies = Texts(given.texts).first(given.messages)
     text = sum(len(body.encode()) for body in bodies) / len(bodies)
     table(
         f"{len(bodies):,} messages | bytes of each",
-        [("its text", text), *weigh_server(bodies), *weigh_embedded(bodies)],
+        [("its text", text), *measure_server(bodies), *measure_embedded(bodies)],
     )
 
 

@@ -1,7 +1,7 @@
-"""What is measured: real servers, products, and the straightforward way beside them. Each is started on first use.
+"""Starts what the benchmarks measure on first use: real servers, the product, and the reference implementation.
 
-All share a machine, a database server and an Elasticsearch node. The process that measures is set up as the first
-product's, so that it can call that one's drain and indexer.
+All share a machine, a database server and an Elasticsearch node. This process uses the settings of the first product,
+so that it can call its drain and indexer.
 """
 
 from __future__ import annotations
@@ -30,38 +30,39 @@ from bench import running, wrk
 from bench.clients import Client
 from bench.texts import Texts
 from bench.wrk import CONNECTIONS, Load, Request
-from chatsystem.data_dir import DataDir
+from chatsystem.conf.data_dir import DataDir
 from chatsystem.embedded import redis_server
-from chatsystem.embedded.tied import end_with_parent
+from chatsystem.embedded.parent_death import end_with_parent
 from chatsystem.writelog.keys import PARTITIONS, Keys
 from examples.chat_client import ChatClient
-from tests.embedded.product import BASE_DIR, Product, children, eventually, free_port
-from tests.services.database_server import DatabaseServer
-from tests.services.elasticsearch import Node
+from tests.support.ports import free_port
+from tests.support.product import BASE_DIR, Product, children, eventually
+from tests.support.services.database_server import DatabaseServer
+from tests.support.services.elasticsearch import Node
 
 WEB, WORKER = " gunicorn ", "celery_app worker "
 
-#: Where the messages of a period go, so that no row is waited for by all. The product's drains run side by side, too.
+#: The applications and chats that receive messages: several, to avoid contention for one row, and parallel drains.
 APPLICATIONS, CHATS = 8, 4
-#: What this process takes over of the product's environment.
-OURS = ("DATA_DIR", "DATABASE_URL", "ELASTICSEARCH_URL", "ELASTICSEARCH_INDEX_PREFIX")
-#: Messages of a request that brings several.
+#: The variables that this process copies from the product's environment.
+COPIED = ("DATA_DIR", "DATABASE_URL", "ELASTICSEARCH_URL", "ELASTICSEARCH_INDEX_PREFIX")
+#: The number of messages in a batch.
 BATCH = 100
-#: Requests to each web process before its memory is looked at first.
+#: The number of requests to each web process before its memory is read for the first time.
 FEW_REQUESTS = 1_000
-#: Seconds within which what was acknowledged has to be stored.
+#: Seconds within which everything acknowledged must be stored.
 PATIENCE = 120.0
 
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """How long and how large. Seconds are those of one round."""
+    """Durations of a round, and amounts of data."""
 
     rounds: int
     warm_seconds: int
     long_seconds: int
     seconds: int
-    #: Of batches, which bring in a second what takes more than a second to be indexed.
+    #: For batches: one second of them takes more than a second to index.
     batch_seconds: int
     backlog: int
     few: int
@@ -72,7 +73,7 @@ class Scale:
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """A period of posting, and the wait until its messages were in the database."""
+    """The rates of a period of posting, and until its messages were in the database."""
 
     load: Load
     #: Messages.
@@ -86,18 +87,18 @@ class Side:
     def __init__(self, url: str, server: DatabaseServer, database: str) -> None:
         self.url, self.server, self.database = url, server, database
         self.client = ChatClient(url)
-        #: Answered by it so far, those refused left out.
+        #: The number of requests answered so far, without the rejected ones.
         self.requests = 0
 
-    def load(self, asked: Collection[Request], seconds: int, connections: int = CONNECTIONS) -> Load:
-        seen = wrk.load(self.url, asked, seconds, connections)
+    def load(self, requests: Collection[Request], seconds: int, connections: int = CONNECTIONS) -> Load:
+        seen = wrk.load(self.url, requests, seconds, connections)
         self.requests += seen.accepted
         if seen.broken:
-            raise AssertionError(f"{seen.broken} connections broke or were not answered")
+            raise AssertionError(f"{seen.broken} connections broke or timed out")
         return seen
 
     def open_chats(self, applications: int = APPLICATIONS, chats: int = CHATS) -> list[str]:
-        """The paths of new chats."""
+        """Creates chats and returns their paths."""
         paths = []
         for _ in range(applications):
             token = self.client.create_application("measured").token
@@ -107,23 +108,23 @@ class Side:
         return paths
 
     def post(self, texts: Texts, seconds: int, batch: int = 1) -> Stored:
-        """Posts for a while to new chats, and waits until all of it is stored, and the side at rest.
+        """Posts to new chats for `seconds`, and waits until everything is stored and indexed.
 
-        Raises AssertionError when there are fewer rows than were acknowledged, or more than were asked for.
+        Raises AssertionError if there are fewer rows than acknowledged messages, or more than posted ones.
         """
         chats = self.open_chats()
         tokens = {chat.split("/")[2] for chat in chats}
         self.wait_until_settled()
-        asked = list(posts(chats, texts.first(20_000), batch))
-        seen = self.load(asked, seconds)
+        requests = list(posts(chats, texts.first(20_000), batch))
+        seen = self.load(requests, seconds)
         began = time.monotonic() - seen.seconds
         acknowledged = seen.accepted * batch
-        # When they never are, they are counted below.
+        # If this times out, the check of the rows below fails.
         with suppress(AssertionError):
             eventually(lambda: self.rows(tokens) >= acknowledged, PATIENCE)
         ended = time.monotonic()
         self.wait_until_settled()
-        # What was under way when the clients stopped may be stored too.
+        # Requests that were in flight when the clients stopped may be stored too.
         rows, most = self.rows(tokens), (seen.requests + CONNECTIONS) * batch
         if not acknowledged <= rows <= most:
             raise AssertionError(f"{rows:,} rows of {acknowledged:,} acknowledged messages and {most:,} posted ones")
@@ -143,7 +144,7 @@ class Side:
         eventually(self.is_settled, PATIENCE)
 
     def is_settled(self) -> bool:
-        """Whether nothing waits to be stored or indexed."""
+        """Returns whether nothing waits to be stored or indexed."""
         raise NotImplementedError
 
 
@@ -159,7 +160,7 @@ class ProductSide(Side):
 
     @contextmanager
     def without_workers(self) -> Iterator[None]:
-        """Its workers stand still meanwhile; none of them holds anything."""
+        """Stops the workers during the block, while none of them holds a lock."""
         self.wait_until_settled()
         self.product.signal(WORKER, signal.SIGSTOP)
         try:
@@ -168,13 +169,13 @@ class ProductSide(Side):
             self.product.signal(WORKER, signal.SIGCONT)
 
     def web_memory(self) -> dict[int, int]:
-        """Bytes of each web process that answers requests, by its process id."""
+        """Returns the memory of each web process in bytes, by process id."""
         (master,) = self.product.mains(WEB)
         return {pid: _resident(pid) for pid in children(master)}
 
 
 class ReferenceSide(Side):
-    """gunicorn and Celery in as many processes as the product's, and a Redis of its own with default persistence."""
+    """gunicorn and Celery in as many processes as the product has, and a separate Redis with default persistence."""
 
     def __init__(self, server: DatabaseServer, database: str, search_url: str, folder: Path) -> None:
         super().__init__(f"http://127.0.0.1:{free_port()}", server, database)
@@ -229,7 +230,7 @@ class ReferenceSide(Side):
             process.wait()
 
     def is_settled(self) -> bool:
-        # kombu's names: what waits, and what a worker has fetched.
+        # kombu's keys for waiting messages and for those that a worker has fetched.
         return not self.broker.llen("celery") and not self.broker.hlen("unacked")
 
 
@@ -240,13 +241,10 @@ class Stack:
         self.began = time.monotonic()
 
     def start(self) -> None:
-        """Starts what every measure needs: the product on the database server and the cluster.
-
-        This process becomes one of the product's own.
-        """
+        """Starts the product on the database server and the cluster, and sets this process up with its settings."""
         self.product = self._product("product")
         environ = self.product.product.environ()
-        os.environ.update({name: environ[name] for name in OURS})
+        os.environ.update({name: environ[name] for name in COPIED})
         os.environ["DJANGO_SETTINGS_MODULE"] = "chatsystem.settings"
         django.setup()
         self._first_message(self.product)
@@ -257,7 +255,7 @@ class Stack:
         self.every_kind_of_request = list(_every_kind(chats[:APPLICATIONS], chats[APPLICATIONS:], self.texts))
         asyncio.run(self._warm_up())
         self.memory_at_first = self.product.web_memory()
-        # The cluster compiles what it runs often: for the first minute that would take a core from what is measured.
+        # Lets the cluster compile its hot code, which otherwise takes a core during the first minute.
         self.product.post(self.texts, self.scale.warm_seconds, BATCH)
 
     def say(self, what: str) -> None:
@@ -274,7 +272,7 @@ class Stack:
         self.say("starting the database server")
         server: DatabaseServer | None = self._enter(running.database_server())
         if server is None:
-            raise SystemExit("The benchmarks need a server: DATABASE=mariadb or DATABASE=mysql.")
+            raise SystemExit("Set DATABASE=mariadb or DATABASE=mysql.")
         return server
 
     @cached_property
@@ -287,19 +285,19 @@ class Stack:
     async def _warm_up(self) -> None:
         requests = islice(cycle(self.every_kind_of_request), FEW_REQUESTS * len(self.product.web_memory()))
 
-        async def ask() -> None:
+        async def work() -> None:
             client = Client(self.product.url)
             for method, path, data in requests:
-                answer = await client.ask(method, path, data)
-                assert answer.status < 400, f"{method} {path}: {answer.status}"
+                response = await client.request(method, path, data)
+                assert response.status < 400, f"{method} {path}: {response.status}"
                 self.product.requests += 1
             client.close()
 
-        await asyncio.gather(*(ask() for _ in range(CONNECTIONS)))
+        await asyncio.gather(*(work() for _ in range(CONNECTIONS)))
 
     @cached_property
     def small(self) -> ProductSide:
-        """Another one like it, whose database stays small."""
+        """A second product, whose database stays small."""
         side = self._product("small")
         self._first_message(side)
         return side
@@ -311,7 +309,7 @@ class Stack:
         return ProductSide(self._enter(running.started(DATABASE_URL=url, **search)), self.server, name)
 
     def _first_message(self, side: ProductSide) -> None:
-        """Has the cluster's index made, which has none until then."""
+        """Posts a message, which makes the product create its index."""
         (chat,) = side.open_chats(1, 1)
         side.client.create_message(chat.split("/")[2], 1, "the first message")
         eventually(lambda: side.rows({chat.split("/")[2]}) == 1)
@@ -319,16 +317,16 @@ class Stack:
 
     @cached_property
     def embedded(self) -> Product:
-        """One with nothing set."""
+        """The product without any settings."""
         self.say("starting the product (embedded)")
         started: Product = self._enter(running.started())
         return started
 
     @cached_property
     def raw(self) -> str:
-        """The name of a database with the product's tables, for whoever writes to it without the product."""
+        """The name of a database with the product's tables, which is written without the product."""
         url = self.server.new_database("reference")
-        # Its system checks would look for the state Redis.
+        # Without the system checks, which look for the state Redis.
         command = [sys.executable, "-m", "django", "migrate", "--skip-checks", "--verbosity", "0"]
         with tempfile.TemporaryDirectory() as folder:
             environ = _project_environ("chatsystem.settings", DATABASE_URL=url, DATA_DIR=folder)
@@ -338,7 +336,7 @@ class Stack:
     @cached_property
     def reference(self) -> ReferenceSide:
         database, search = self.raw, self.node.url if self.reference_indexes else ""
-        self.say("starting the straightforward way")
+        self.say("starting the reference implementation")
         folder = Path(self._enter(tempfile.TemporaryDirectory(prefix="chatsystem-bench-")))
         side = ReferenceSide(self.server, database, search, folder)
         self.closing.callback(side.stop)
@@ -352,9 +350,9 @@ def posts(chats: Sequence[str], bodies: Sequence[str], batch: int) -> Iterator[R
 
 
 def _every_kind(busy: Sequence[str], quiet: Sequence[str], texts: Texts) -> Iterator[Request]:
-    """Some two thousand. Of several applications, since one alone has some of a process's threads only."""
+    """Yields about 2,000 requests to several applications, because one alone gets only some of a process's threads."""
     bodies = [{"body": body} for body in texts.first(BATCH)]
-    # The large ones first, in a row: what a process takes at most is what it takes for several of them at once.
+    # The large ones first, in a row: memory peaks when a process handles several of them at once.
     large = [busy[number % len(busy)] for number in range(CONNECTIONS)]
     yield from [Request("POST", f"{chat}/messages", bodies) for chat in large]
     yield from [Request("GET", f"{chat}/messages?limit=1000") for chat in large]
@@ -364,10 +362,10 @@ def _every_kind(busy: Sequence[str], quiet: Sequence[str], texts: Texts) -> Iter
         yield from [Request("POST", messages, body)] * 2
         yield Request("GET", f"{messages}/{number}")
         yield Request("GET", chat)
-        # What most clients ask for most of the time.
-        for asked in quiet:
-            yield from [Request("GET", f"{asked}/messages?order=desc")] * 4
-        # Fewer of those that keep the machine busy for longer.
+        # What clients request most often.
+        for other in quiet:
+            yield from [Request("GET", f"{other}/messages?order=desc")] * 4
+        # Fewer of the expensive ones.
         if number % 10 == 1:
             yield Request("PATCH", f"{messages}/1", body)
             yield Request("GET", f"{messages}?after={number}")

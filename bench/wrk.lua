@@ -1,5 +1,5 @@
--- Sends the requests of a file in turn, one a line: method, path and JSON body, with tabs between.
--- At the end prints what wrk counted, as a line of JSON; times are in milliseconds.
+-- Sends the requests of a file in order. Each line has a method, a path and a JSON body, separated by tabs.
+-- Prints wrk's figures as a line of JSON at the end. Times are in milliseconds.
 
 local requests, last = {}, 0
 

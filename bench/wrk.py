@@ -1,4 +1,4 @@
-"""The load generator: wrk, with one thread. What it costs is told with what it measured."""
+"""Runs the load generator wrk with one thread, and measures its own processor time too."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tests.services import packages
+from tests.support.services import packages
 
 SCRIPT = Path(__file__).with_name("wrk.lua")
 CONNECTIONS = 16
@@ -23,24 +23,24 @@ class Request(NamedTuple):
     data: Any = None
 
     def __str__(self) -> str:
-        # Without ASCII escapes lines would break at what JSON leaves as it is.
+        # json.dumps escapes all line separators, because its output is ASCII.
         body = "" if self.data is None else json.dumps(self.data)
         return f"{self.method}\t{self.path}\t{body}\n"
 
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What the clients saw. Latencies are in milliseconds."""
+    """The clients' figures. Latencies are in milliseconds."""
 
     requests: int
-    #: Answered with 400 or above.
+    #: Responses with status 400 or above.
     refused: int
-    #: Connections that broke, and answers that did not come within 2 s.
+    #: Connections that broke, and requests without a response within 2 s.
     broken: int
     seconds: float
     p50: float
     p99: float
-    #: The share of one core that the generator itself took.
+    #: The share of one core that the generator used.
     core: float
 
     @property
@@ -54,7 +54,7 @@ class Load:
 
 
 def load(url: str, requests: Iterable[Request], seconds: int, connections: int = CONNECTIONS) -> Load:
-    """Sends the requests over and over, each connection the next one as soon as it has an answer."""
+    """Sends the requests over and over. Each connection sends the next request after the last response."""
     packages.ensure(["wrk"], "wrk")
     with tempfile.NamedTemporaryFile("w", suffix=".tsv") as file:
         file.writelines(map(str, requests))
@@ -68,6 +68,6 @@ def load(url: str, requests: Iterable[Request], seconds: int, connections: int =
 
 
 def _processor_seconds() -> float:
-    """Of the children that have ended."""
+    """Returns the processor time of the child processes that have ended."""
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime

@@ -1,4 +1,4 @@
-"""Chats for people. Documented in docs/operations.md."""
+"""The admin pages of chats. Documented in docs/operations.md."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from django.db.models import QuerySet
 from django.http import HttpRequest
 
 from applications.models import Application
-from chats.intake import update_chat
 from chats.models import Chat
 from chats.serializers import ChatSerializer
-from chatsystem.backoffice.entities import EntityAdmin, recount
-from chatsystem.backoffice.tables import Path, begins_with, shortened
-from chatsystem.writelog.intake import Accepted
+from chats.services import update_chat
+from chatsystem.backoffice.big_table import Path, begins_with, shortened
+from chatsystem.backoffice.entity_admin import EntityAdmin, recount
+from chatsystem.writelog.append import Accepted
 
 
 @admin.register(Chat)
@@ -23,11 +23,11 @@ class ChatAdmin(EntityAdmin):
     fields = ["title", "token", "number", "messages_count", "created_at", "last_request_time"]
     readonly_fields = ["token", "number", "messages_count", "created_at", "last_request_time"]
     search_fields = ["title"]
-    search_help_text = "token, token/number, or the first letters of a title, spelt as they are."
+    search_help_text = "token, token/number, or the beginning of a title in its exact spelling."
     actions = [recount]
 
     def get_queryset(self, request: HttpRequest) -> QuerySet:
-        # Not a join: a database that begins it with the shorter table would sort all chats for one page.
+        # Not a join: a database that starts from the smaller table would sort all chats for one page.
         return super().get_queryset(request).prefetch_related("application")
 
     @admin.display(description="title")

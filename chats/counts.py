@@ -1,4 +1,4 @@
-"""How many chats an application has. Documented in docs/counts.md."""
+"""The number of chats of an application. Documented in docs/counts.md."""
 
 from applications.models import Application
 from chats.models import Chat

@@ -8,7 +8,7 @@ from applications.models import Application
 
 
 class Chat(models.Model):
-    # The unique constraint below is the index for look-ups by application.
+    # The unique constraint below already indexes the application.
     application = models.ForeignKey(Application, on_delete=models.PROTECT, related_name="chats", db_index=False)
     number = models.PositiveBigIntegerField()
     title = models.CharField(max_length=255, db_index=True)

@@ -1,15 +1,15 @@
-"""Reading chats, as acknowledged. Documented in docs/write-log.md."""
+"""Reads chats as acknowledged, drained or not. Documented in docs/write-log.md."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 from django.db.models import QuerySet
-from rest_framework.exceptions import NotFound
 
 from applications.models import Application
 from chats.models import Chat
-from chatsystem.writelog import log
+from chatsystem.writelog import reads
+from chatsystem.writelog.exceptions import UnknownEntity
 from chatsystem.writelog.reads import Row, Run, Window, children, overlay
 
 
@@ -20,17 +20,17 @@ class ChatRow(Row):
 
 
 def get_chat(token: str, number: int) -> Chat:
-    """The chat; unsaved when it is acknowledged and not yet stored. Raises NotFound."""
-    pending = log.pending(token, f"{token}/{number}")
+    """Returns the chat. It is unsaved when it is acknowledged but not stored yet. Raises UnknownEntity."""
+    pending = reads.pending(token, f"{token}/{number}")
     row = Chat.objects.filter(application__token=token, number=number).first()
     chat = overlay(row, pending, "title", lambda created: Chat(number=number, created_at=created))
     if chat is None:
-        raise NotFound
+        raise UnknownEntity(f"{token}/{number}")
     return chat
 
 
 def list_chats(token: str, window: Window) -> Run[ChatRow]:
-    """Raises `UnknownEntity` for an unknown application."""
+    """Returns a page of the application's chats. Raises UnknownEntity."""
 
     def stored() -> QuerySet[Chat] | None:
         application = Application.objects.filter(token=token).first()
@@ -40,7 +40,7 @@ def list_chats(token: str, window: Window) -> Run[ChatRow]:
 
 
 def last_message_number(token: str, number: int) -> int | None:
-    """The highest stored number of the chat's messages; None when the chat is not stored."""
+    """Returns the highest stored number of the chat's messages, or None when the chat is not stored."""
     chat = Chat.objects.filter(application__token=token, number=number).first()
     if chat is None:
         return None

@@ -1,5 +1,5 @@
 from chats.views import ChatViewSet
-from chatsystem.api.routes import route
+from chatsystem.api.routing import route
 
 urlpatterns = [
     *route("applications/<token:token>/chats", ChatViewSet.as_view({"get": "list", "post": "create"}), "chats"),

@@ -3,14 +3,13 @@ from __future__ import annotations
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from chats.intake import create_chat, update_chat
 from chats.selectors import ChatRow, get_chat, list_chats
 from chats.serializers import ChatSerializer
+from chats.services import create_chat, update_chat
 from chatsystem.api.idempotency import proxy_key, request_key
-from chatsystem.api.links import child
 from chatsystem.api.pagination import NumberPage
-from chatsystem.api.views import EntityViewSet, created
-from chatsystem.writelog.arrival import to_datetime
+from chatsystem.api.viewsets import EntityViewSet, created
+from chatsystem.writelog.events import to_datetime
 
 
 class ChatViewSet(EntityViewSet):
@@ -25,7 +24,7 @@ class ChatViewSet(EntityViewSet):
         accepted = create_chat(token, title, request_key(request))
         moment = to_datetime(accepted.arrival)
         chat = ChatRow(accepted.number, moment, moment, title)
-        return created(self.represent(chat), accepted, child(request, accepted.name))
+        return created(request, self.represent(chat), accepted)
 
     def retrieve(self, request: Request, token: str, number: int) -> Response:
         return Response(self.represent(get_chat(token, number)))

@@ -7,6 +7,7 @@ class ChatsystemConfig(AppConfig):
     name = "chatsystem"
 
     def ready(self) -> None:
-        import chatsystem.celery  # noqa: F401  (makes its application the one of all shared tasks)
-        from chatsystem import checks, database_checks  # noqa: F401  (registers them)
-        from chatsystem.logs import queries, tasks  # noqa: F401  (connects them to their signals)
+        import chatsystem.celery  # noqa: F401  (makes its application the default of all shared tasks)
+        from chatsystem.conf import checks, database_checks, galera  # noqa: F401  (registers checks, connects receivers)
+        from chatsystem.logs import slow_queries, tasks  # noqa: F401  (connects receivers of signals)
+        from chatsystem.monitoring import hosts  # noqa: F401  (connects receivers of signals)

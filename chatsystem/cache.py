@@ -1,4 +1,4 @@
-"""Asking the cache, which may be away: nothing that is right or wrong rests on its answers."""
+"""The cache may be down at any time. No correctness depends on it."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ import redis
 from django.dispatch import receiver
 from django_redis import get_redis_connection
 
-from chatsystem.silence import gone_silent
+from chatsystem.signals import connection_stale
 
 T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
 
 
-def asked(question: Callable[[], T], otherwise: T) -> T:
-    """The cache's answer, and `otherwise` while it is away."""
+def with_fallback(operation: Callable[[], T], fallback: T) -> T:
+    """Returns what the cache operation returns, or `fallback` while the cache is down."""
     try:
-        return question()
-    except Exception as error:  # Each cache's driver has classes of its own.
-        logger.debug("the cache is away: %s", error)
+        return operation()
+    except Exception as error:  # Each cache driver has its own exception classes.
+        logger.debug("the cache is down: %s", error)
         if isinstance(error, redis.TimeoutError):
-            gone_silent.send(None)
-        return otherwise
+            connection_stale.send(None)
+        return fallback
 
 
-@receiver(gone_silent)
+@receiver(connection_stale)
 def _drop_idle(**kwargs: object) -> None:
     get_redis_connection("default").connection_pool.disconnect(inuse_connections=False)

@@ -8,25 +8,34 @@ from typing import Any
 
 from celery import Celery
 from celery.app.amqp import AMQP
-from celery.signals import worker_process_init, worker_ready
+from celery.signals import beat_init, worker_init, worker_process_init, worker_ready
+from django.conf import settings
 from kombu import Connection
 
-os.environ.setdefault("DJANGO_SETTINGS_MODULE", "chatsystem.settings")
+from chatsystem.conf.environment import OURS
 
-#: How much a worker stands back where it shares a machine with the web processes (nice(2)). Those who are kept waiting
-#: by a request are people; a drain that comes later stores more at once, for less.
+# Overrides the value that the shell of another project may have exported.
+os.environ["DJANGO_SETTINGS_MODULE"] = "chatsystem.settings"
+# Reads the settings here, where a wrong one ends the process. Later, Celery would log a traceback and continue.
+_ = settings.BROKER_URL
+# Celery reads CELERY_… variables as command line options, and some of them override the settings.
+for _name in [name for name in os.environ if name.startswith("CELERY_") and name not in OURS]:
+    del os.environ[_name]
+
+#: The nice value of workers, which may share a machine with the web processes. People wait for requests; a later drain
+#: stores more events in one batch.
 NICENESS = 10
 
 
 class PromptConnection(Connection):
-    """Knocks every second. kombu waits 2 s longer after each try, up to 30 s, also when Redis is back."""
+    """Reconnects every second. kombu would wait 2 s longer after each try, up to 30 s, even when Redis is back."""
 
     def ensure_connection(self, *args: Any, **options: Any) -> Connection:  # type: ignore[override]
         return super().ensure_connection(*args, **{"interval_start": 1, "interval_step": 0, **options})
 
     def maybe_close_channel(self, channel: Any) -> None:
-        # A channel that is closed after its connection puts back what was not acknowledged, and kombu knows no address
-        # for that any more. The worker would end, and be away for the seconds of a start; the hints can be lost.
+        # A channel that closes after its connection returns unacknowledged messages, and kombu has lost the address for
+        # that (AttributeError). The worker would end and take seconds to restart. The hints may be lost instead.
         with suppress(AttributeError):
             super().maybe_close_channel(channel)
 
@@ -42,6 +51,14 @@ app.autodiscover_tasks()
 
 @worker_process_init.connect
 @worker_ready.connect
-def stand_back(**kwargs: object) -> None:
-    # Not before it has started: while it starts, nothing is stored.
+def lower_priority(**kwargs: object) -> None:
+    # Only once the worker has started: nothing is stored while it starts.
     os.setpriority(os.PRIO_PROCESS, 0, NICENESS)
+
+
+@beat_init.connect
+@worker_init.connect
+def log_unreachable_services(**kwargs: object) -> None:
+    from chatsystem.monitoring.reachable import tell_unreachable
+
+    tell_unreachable()

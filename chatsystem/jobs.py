@@ -1,4 +1,4 @@
-"""Work that a person starts in the admin and watches: what a room offers of it. Documented in docs/operations.md."""
+"""Jobs that packages offer on the operations page of the admin. Documented in docs/operations.md."""
 
 from __future__ import annotations
 
@@ -6,9 +6,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from django.dispatch import Signal
+
+#: Sent at intervals between two steps of a job. A job occupies the one worker process for slow tasks, so receivers do
+#: the work that must not wait for the job to end.
+job_stepped = Signal()
+
 
 class Progress(Protocol):
-    """Called with how much more is done. `total` is what all of it will be, where that is known."""
+    """Called with the size of each finished step. `total` is the sum of all steps, if known."""
 
     total: int | None
 
@@ -18,13 +24,13 @@ class Progress(Protocol):
 @dataclass(frozen=True, slots=True)
 class Job:
     name: str
-    #: On the button.
+    #: The text of the button.
     label: str
-    #: What it will do.
+    #: One sentence beside the button.
     does: str
-    #: What there is to think of before, asked on a page of its own. Empty: it starts at once.
+    #: A warning to confirm on a separate page. If empty, the job starts at once.
     warning: str
-    #: All that a user must have.
+    #: The permissions that a user needs.
     permissions: Callable[[], Sequence[str]]
-    #: Does it, and returns what came of it.
+    #: Does the work, and returns the outcome as a sentence.
     run: Callable[[Progress], str]

@@ -1,49 +1,59 @@
-"""Settings. Every one comes from the environment; the defaults are the embedded profile (docs/operations.md).
+"""Django's settings. They come from the environment; the defaults are the embedded profile (docs/settings.md).
 
-Nothing exists in one profile only: `DATABASE_URL`, `REDIS_URL` and their siblings choose the parts.
+`DATABASE_URL`, `REDIS_URL` and similar settings choose the services. No feature exists in one profile only.
 """
 
-from pathlib import Path
 from urllib.parse import quote
 
 from django.core.management.utils import get_random_secret_key
-from environs import Env, validate
+from environs import validate
+from kombu import Queue
 
-from chatsystem import database
-from chatsystem.data_dir import DataDir
+import chatsystem
+from chatsystem.conf import addresses, data_dir, database
+from chatsystem.conf.environment import env, for_a_folder, given, in_a_folder
+from chatsystem.conf.schedule import every
+from chatsystem.conf.startup import StartupError
 from chatsystem.logs import config as logs
-from chatsystem.steady import every
+from chatsystem.server.receiving import MAX_BODY
 
-env = Env()
-
-BASE_DIR = Path(__file__).resolve().parent.parent
-DATA_DIR = DataDir(Path(env.str("DATA_DIR", str(BASE_DIR / "data"))).resolve())
+BASE_DIR = data_dir.BASE_DIR
+DATA_DIR = data_dir.DataDir.from_environ()
 
 
 def kept_secret_key() -> str:
-    """The key that `make run` keeps in DATA_DIR; a passing one where there is none yet (tests, makemigrations)."""
-    if DATA_DIR.secret_key.exists():
-        return DATA_DIR.secret_key.read_text().strip()
-    return get_random_secret_key()
+    """Returns the key that `make run` keeps in DATA_DIR, or else a temporary one (tests, makemigrations)."""
+    try:
+        kept = DATA_DIR.secret_key.read_text().strip()
+    except FileNotFoundError:
+        return get_random_secret_key()
+    except OSError as error:
+        raise StartupError(
+            f"The secret key in DATA_DIR cannot be read ({error.strerror}: {error.filename}); "
+            "run this as the user who runs the product, or set SECRET_KEY."
+        ) from None
+    return kept or get_random_secret_key()
 
 
 # Security -------------------------------------------------------------------------------------------------------------
 
 DEBUG = env.bool("DEBUG", False)
-SECRET_KEY = env.str("SECRET_KEY", "") or kept_secret_key()
-ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", ["localhost", "127.0.0.1", "[::1]"])
-CSRF_TRUSTED_ORIGINS: list[str] = env.list("CSRF_TRUSTED_ORIGINS", [])
+SECRET_KEY = given("SECRET_KEY") or kept_secret_key()
+ALLOWED_HOSTS = addresses.host_names("ALLOWED_HOSTS", env.words("ALLOWED_HOSTS", ["localhost", "127.0.0.1", "[::1]"]))
+CSRF_TRUSTED_ORIGINS = addresses.origins("CSRF_TRUSTED_ORIGINS", env.words("CSRF_TRUSTED_ORIGINS", []))
 
-#: Keys to the routes that cross applications (`Authorization: Bearer …`), with commas between; empty leaves them open.
-ADMIN_API_KEY = env.str("ADMIN_API_KEY", "")
+#: Comma-separated keys to the routes that span applications (`Authorization: Bearer …`). Empty: the routes are open.
+ADMIN_API_KEY = given("ADMIN_API_KEY")
 
-#: Requests a second that each application may make, and how many of them at once; 0 limits nothing.
+#: Requests per second of each application, and how many of them at once. 0: no limit.
 RATE_LIMIT = env.float("RATE_LIMIT", 0.0, validate=validate.Range(min=0, max=1_000_000))
-RATE_LIMIT_BURST = env.int("RATE_LIMIT_BURST", 100, validate=validate.Range(min=1))
+RATE_LIMIT_BURST = env.int("RATE_LIMIT_BURST", 100, validate=validate.Range(min=1, max=1_000_000_000))
 
-#: Served through a proxy that ends TLS and sets X-Forwarded-Proto.
+#: True behind a proxy that terminates TLS and sets X-Forwarded-Proto.
 HTTPS_ONLY = env.bool("HTTPS_ONLY", False)
 SECURE_SSL_REDIRECT = HTTPS_ONLY
+# Prometheus inside a cluster scrapes each pod, without TLS and without a proxy that could say so.
+SECURE_REDIRECT_EXEMPT = [r"^metrics/?$"]
 SECURE_HSTS_SECONDS = 31_536_000 if HTTPS_ONLY else 0
 SECURE_HSTS_INCLUDE_SUBDOMAINS = HTTPS_ONLY
 SECURE_HSTS_PRELOAD = HTTPS_ONLY
@@ -77,14 +87,14 @@ INSTALLED_APPS = [
 MIDDLEWARE = [
     "chatsystem.logs.middleware.RequestLog",
     "django.middleware.security.SecurityMiddleware",
-    # Before whatever may answer by itself: a 304, a refused host.
+    # Before the middleware that may answer by itself, with a 304 or for a refused host.
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "chatsystem.api.middleware.content_security_policy",
-    "whitenoise.middleware.WhiteNoiseMiddleware",
     "chatsystem.api.middleware.ConditionalGet",
+    "chatsystem.api.static.StaticFiles",
     "chatsystem.backoffice.middleware.Sessions",
     "django.middleware.common.CommonMiddleware",
-    "chatsystem.api.ratelimit.RateLimit",
+    "chatsystem.api.rate_limit.RateLimit",
     "django.middleware.csrf.CsrfViewMiddleware",
     "chatsystem.backoffice.middleware.Authentication",
     "chatsystem.backoffice.middleware.Messages",
@@ -120,108 +130,141 @@ AUTH_PASSWORD_VALIDATORS = [
 ]
 
 STATIC_URL = "static/"
-#: Where collectstatic gathers the admin's files. Unset, they are served from where they are installed.
+#: The folder where collectstatic puts the admin's files. Unset: they are served from the installed packages.
 STATIC_ROOT = env.str("STATIC_ROOT", None)
 WHITENOISE_USE_FINDERS = True
 WHITENOISE_AUTOREFRESH = False
 
 # Database -------------------------------------------------------------------------------------------------------------
 
-DATABASES = {"default": database.parse(env.str("DATABASE_URL", f"sqlite:///{quote(str(DATA_DIR.database))}"))}
+DATABASES = {"default": database.parse(given("DATABASE_URL") or f"sqlite:///{quote(str(DATA_DIR.database))}")}
 
 # Redis ----------------------------------------------------------------------------------------------------------------
 
-# In URLs, where a path's "#" or "%" would mean something else.
+# Quoted, since "#" and "%" have a meaning in URLs.
 _socket = quote(str(DATA_DIR.redis_socket))
 
-
-def for_kombu(url: str) -> str:
-    """A Redis's URL as kombu spells it: like the others, but for a Unix socket's."""
-    return url.replace("unix://", "redis+socket://", 1).replace("?db=", "?virtual_host=", 1)
-
-
-#: The durable state: numbers, write log, pending view. Not to be shared with a cache that evicts.
-REDIS_URL = env.str("REDIS_URL", "") or f"unix://{_socket}?db=0"
-#: Seconds until an answer of the state Redis counts as lost.
-REDIS_TIMEOUT = env.float("REDIS_TIMEOUT", 3.0, validate=validate.Range(min=0.1))
-#: Replicas of it that must have a write before it is acknowledged: those that may take its place.
-REDIS_REPLICAS = env.int("REDIS_REPLICAS", 0, validate=validate.Range(min=0))
+#: The durable state: numbers, write log, pending view. Do not share it with a cache that evicts. One Redis, several, a
+#: Sentinel's service or a Cluster (docs/redis.md).
+REDIS_URL = addresses.state_redis_url("REDIS_URL") or f"unix://{_socket}?db=0"
+#: Seconds to wait for an answer of the state Redis.
+REDIS_TIMEOUT = env.float("REDIS_TIMEOUT", 3.0, validate=validate.Range(min=0.1, max=3600))
+#: Replicas that must have a write before it is acknowledged: all that may be promoted. With 0, a failover loses what
+#: the promoted replica had not received.
+REDIS_REPLICAS = env.int("REDIS_REPLICAS", 0, validate=validate.Range(min=0, max=100))
+#: The cache, which may be lost or evicted at any time.
+CACHE_URL = (
+    addresses.redis_url("CACHE_URL") or addresses.first_server("REDIS_URL", "CACHE_URL") or f"unix://{_socket}?db=1"
+)
+#: Celery's broker.
+BROKER_URL = (
+    addresses.redis_url("CELERY_BROKER_URL")
+    or addresses.first_server("REDIS_URL", "CELERY_BROKER_URL")
+    or f"unix://{_socket}?db=2"
+)
 
 CACHES = {
     "default": {
         "BACKEND": "django_redis.cache.RedisCache",
-        "LOCATION": env.str("CACHE_URL", "") or env.str("REDIS_URL", "") or f"unix://{_socket}?db=1",
         "KEY_PREFIX": "cache",
-        "OPTIONS": {"SOCKET_TIMEOUT": 1, "SOCKET_CONNECT_TIMEOUT": 1},
+        **addresses.for_django_redis(CACHE_URL),
     }
 }
+if CACHE_URL.startswith(addresses.SENTINEL):
+    DJANGO_REDIS_CONNECTION_FACTORY = "django_redis.pool.SentinelConnectionFactory"
 
 # Write log ------------------------------------------------------------------------------------------------------------
 
-#: Events, and bytes of their texts, that one application may have undrained; a write beyond is answered 503. Whatever
-#: one request may bring, an empty log must hold.
-WRITE_LOG_MAX_EVENTS = env.int("WRITE_LOG_MAX_EVENTS", 100_000, validate=validate.Range(min=1_000))
-WRITE_LOG_MAX_BYTES = env.int("WRITE_LOG_MAX_BYTES", 64 * 1024 * 1024, validate=validate.Range(min=4 * 1024 * 1024))
-#: Who stores what: one entry for each depth of a path, parents first (application, chat, message).
+#: Undrained events of one application, and bytes of their texts. A write beyond either is answered 503. An empty log
+#: must have room for the largest request, hence the minimums.
+WRITE_LOG_MAX_EVENTS = env.int("WRITE_LOG_MAX_EVENTS", 100_000, validate=validate.Range(1_000, 2**53))
+WRITE_LOG_MAX_BYTES = env.int("WRITE_LOG_MAX_BYTES", 64 * 1024 * 1024, validate=validate.Range(4 * 1024 * 1024, 2**53))
+#: The functions that store the events: one for each level of a path, parents first (application, chat, message).
 WRITE_LOG_PERSISTERS = ["applications.persist.write", "chats.persist.write", "messages_app.persist.write"]
-#: The counts that follow the rows, parents first.
+#: The counts that are kept with the rows, parents first.
 WRITE_LOG_COUNTS = ["chats.counts.CHATS_COUNT", "messages_app.counts.MESSAGES_COUNT"]
 
 # Operations -----------------------------------------------------------------------------------------------------------
 
-#: What can be started in the admin, in the order in which it is offered.
+#: The jobs that can be started in the admin, in the order shown.
 JOBS = ["chatsystem.writelog.jobs.DRAIN", "chatsystem.writelog.jobs.REPLAY", "chatsystem.writelog.jobs.RECOUNT"]
 JOBS += ["search.jobs.REINDEX"]
 
 # Search ---------------------------------------------------------------------------------------------------------------
 
-#: The cluster's address, or several with commas between; empty searches in the embedded index.
-ELASTICSEARCH_URL = env.str("ELASTICSEARCH_URL", "")
-#: What the names of its indexes and aliases begin with.
-ELASTICSEARCH_INDEX_PREFIX = env.str("ELASTICSEARCH_INDEX_PREFIX", "chatsystem-messages")
-#: Seconds until an answer of the cluster counts as lost.
-ELASTICSEARCH_TIMEOUT = env.float("ELASTICSEARCH_TIMEOUT", 3.0, validate=validate.Range(min=0.1))
-#: Searches that one web process has under way at most; one beyond is answered 503.
-ELASTICSEARCH_SEARCHES = env.int("ELASTICSEARCH_SEARCHES", 4, validate=validate.Range(min=1))
+#: The cluster's comma-separated addresses. Empty: search uses the embedded index.
+ELASTICSEARCH_URL = addresses.elasticsearch_url("ELASTICSEARCH_URL")
+#: Prefix of the names of indexes and aliases. Elasticsearch accepts lower case only.
+ELASTICSEARCH_INDEX_PREFIX = env.str(
+    "ELASTICSEARCH_INDEX_PREFIX",
+    "chatsystem-messages",
+    validate=validate.Regexp(
+        r"(?ai)[a-z0-9][a-z0-9._-]{0,99}\Z", error="of letters, digits, '.', '_' and '-', a letter or digit first"
+    ),
+).lower()
+#: Seconds to wait for an answer of the cluster.
+ELASTICSEARCH_TIMEOUT = env.float("ELASTICSEARCH_TIMEOUT", 3.0, validate=validate.Range(min=0.1, max=3600))
+#: Concurrent searches of one web process. One more is answered 503.
+ELASTICSEARCH_SEARCHES = env.int("ELASTICSEARCH_SEARCHES", 4, validate=validate.Range(1, 1_000))
+#: Primary shards and replicas of the index. `manage.py reindex` applies them. The cluster allows at most 1,024 shards.
+ELASTICSEARCH_SHARDS = env.int("ELASTICSEARCH_SHARDS", 1, validate=validate.Range(1, 1_024))
+#: At most this many, as long as there are nodes for them.
+ELASTICSEARCH_REPLICAS = env.int("ELASTICSEARCH_REPLICAS", 1, validate=validate.Range(0, 100))
 
 SEARCH_BACKEND = (
     "search.backends.elasticsearch.ElasticsearchBackend" if ELASTICSEARCH_URL else "search.backends.fts5.Fts5Backend"
 )
-SEARCH_INDEX_PATH = env.path("SEARCH_INDEX_PATH", DATA_DIR.search_index)
+SEARCH_INDEX_PATH = env.path("SEARCH_INDEX_PATH", DATA_DIR.search_index, validate=in_a_folder)
 
 # Celery ---------------------------------------------------------------------------------------------------------------
 
-CELERY_BROKER_URL = for_kombu(env.str("CELERY_BROKER_URL", "") or env.str("REDIS_URL", "") or f"unix://{_socket}?db=2")
-# Of CELERY_BROKER_URL Celery takes the environment's word, as it is spelt there, and not ours. These go before it.
+CELERY_BROKER_URL = addresses.for_kombu(BROKER_URL)
+# Celery reads the variable CELERY_BROKER_URL itself, without our spelling for kombu. These two settings override it.
 CELERY_BROKER_READ_URL = CELERY_BROKER_WRITE_URL = CELERY_BROKER_URL
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_BROKER_CONNECTION_MAX_RETRIES = None
-# A connection that goes silent stops a worker for good without the first two (docs/reliability.md). A request
-# waits 2 s at most until its hint is given up, and a worker that waits for hints notices within 1 + 2 * 2 s.
-CELERY_BROKER_TRANSPORT_OPTIONS = {"socket_timeout": 2, "health_check_interval": 2, "visibility_timeout": 300}
+# Without the first two, a stale connection stops a worker for good (docs/reliability.md). A request waits at most 2 s
+# for its hint to be sent, and a waiting worker notices within 1 + 2 * 2 s.
+# Without ack_emulation, Redis keeps no record of running tasks. With it, a task whose acknowledgement could not be sent
+# held its place in a worker until the next connection, and stopped the one process of the background queue. Hints may
+# be lost.
+CELERY_BROKER_TRANSPORT_OPTIONS = {
+    "socket_timeout": 2,
+    "health_check_interval": 2,
+    "ack_emulation": False,
+    **addresses.kombu_options(BROKER_URL),
+}
 CELERY_TASK_IGNORE_RESULT = True
 CELERY_TASK_SERIALIZER = "json"
 CELERY_ACCEPT_CONTENT = ["json"]
-# A hint that cannot be sent is left to the sweep: a request never waits for the broker.
+# No retries, so that a request never waits for the broker. The sweep replaces a hint that could not be sent.
 CELERY_TASK_PUBLISH_RETRY = False
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1
+# Long tasks have their own queue and worker process, so that no drain waits behind them (docs/operations.md, "The two
+# queues"). A worker that is started without --queues consumes both.
+CELERY_TASK_QUEUES = [Queue(name, routing_key=name) for name in ("celery", "background")]
+CELERY_TASK_ROUTES = {
+    "search.*": {"queue": "background"},
+    "writelog.reconcile": {"queue": "background"},
+    "backoffice.run_job": {"queue": "background"},
+}
 CELERY_TIMEZONE = "UTC"
 CELERY_BEAT_SCHEDULE = {
     "sweep-write-log": {"task": "writelog.sweep", "schedule": every(2), "options": {"expires": 10}},
-    "sweep-search-outbox": {"task": "search.sweep_outbox", "schedule": every(2), "options": {"expires": 10}},
+    "sweep-search-outbox": {"task": "search.index_outbox", "schedule": every(2), "options": {"expires": 10}},
     "sample-totals": {"task": "writelog.sample", "schedule": every(2), "options": {"expires": 2}},
     "reconcile-counts": {"task": "writelog.reconcile", "schedule": every(30), "options": {"expires": 60}},
 }
 
 # Metrics --------------------------------------------------------------------------------------------------------------
 
-#: Where the web processes of a host count their requests, each in a file of its own.
-METRICS_DIR = env.path("METRICS_DIR", DATA_DIR.metrics)
+#: The folder of the request metrics. Each web process of a host has its own file.
+METRICS_DIR = env.path("METRICS_DIR", DATA_DIR.metrics, validate=for_a_folder)
 
 # API ------------------------------------------------------------------------------------------------------------------
 
-#: Bytes that a request's body may have.
-MAX_REQUEST_BYTES = 4 * 1024 * 1024
+#: Maximum bytes of a request's body.
+MAX_REQUEST_BYTES = MAX_BODY
 
 REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": [],
@@ -229,27 +272,27 @@ REST_FRAMEWORK = {
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
     "DEFAULT_PARSER_CLASSES": ["chatsystem.api.parsers.StrictJSONParser"],
     "DEFAULT_CONTENT_NEGOTIATION_CLASS": "chatsystem.api.negotiation.Negotiation",
-    # The Accept header alone decides; DRF's `?format=` would make a 404 of a parameter that clients may use.
+    # Only the Accept header counts. DRF's `?format=` would answer 404 to a parameter that clients may use.
     "URL_FORMAT_OVERRIDE": None,
     "EXCEPTION_HANDLER": "drf_standardized_errors.handler.exception_handler",
     "UNAUTHENTICATED_USER": None,
     "COMPACT_JSON": True,
-    "DEFAULT_SCHEMA_CLASS": "chatsystem.api.openapi.schema.AutoSchema",
+    "DEFAULT_SCHEMA_CLASS": "chatsystem.api.openapi.generator.AutoSchema",
 }
 DRF_STANDARDIZED_ERRORS = {
-    "EXCEPTION_HANDLER_CLASS": "chatsystem.api.handler.ExceptionHandler",
+    "EXCEPTION_HANDLER_CLASS": "chatsystem.api.exception_handler.ExceptionHandler",
     "ENABLE_IN_DEBUG_FOR_UNHANDLED_EXCEPTIONS": True,
 }
 
-#: The API's description, /openapi.json (docs/api.md).
+#: The OpenAPI description, /openapi.json (docs/api.md).
 SPECTACULAR_SETTINGS = {
     "TITLE": "chatsystem",
-    "VERSION": "0.1.0",
+    "VERSION": chatsystem.__version__,
     "OAS_VERSION": "3.1.0",
-    "DEFAULT_GENERATOR_CLASS": "chatsystem.api.openapi.schema.Generator",
-    "PREPROCESSING_HOOKS": ["chatsystem.api.openapi.schema.once_and_in_order"],
+    "DEFAULT_GENERATOR_CLASS": "chatsystem.api.openapi.generator.Generator",
+    "PREPROCESSING_HOOKS": ["chatsystem.api.openapi.generator.without_trailing_slashes"],
     "POSTPROCESSING_HOOKS": [],
-    # Read-only fields are no part of a request, and a PATCH needs the one field that can change.
+    # Requests have no read-only fields, and a PATCH requires the one field that can change.
     "COMPONENT_SPLIT_REQUEST": True,
     "COMPONENT_SPLIT_PATCH": False,
     "TAGS": [
@@ -259,7 +302,7 @@ SPECTACULAR_SETTINGS = {
         {"name": "Search", "description": "Messages of one chat, one application, or all."},
         {"name": "Service", "description": "Health, metrics, and this description."},
     ],
-    # As they are written: parents first. The hook sees to it.
+    # The preprocessing hook orders them: parents first.
     "SORT_OPERATIONS": False,
     "SORT_OPERATION_PARAMETERS": False,
 }
@@ -268,7 +311,7 @@ SPECTACULAR_SETTINGS = {
 
 LOGGING = logs.from_environ()
 
-#: Seconds above which a line tells of it: of a request, a statement of the database, a transaction of a drain.
-SLOW_REQUEST_SECONDS = env.float("SLOW_REQUEST_SECONDS", 1.0, validate=validate.Range(min=0))
-SLOW_QUERY_SECONDS = env.float("SLOW_QUERY_SECONDS", 0.5, validate=validate.Range(min=0))
-SLOW_DRAIN_SECONDS = env.float("SLOW_DRAIN_SECONDS", 1.0, validate=validate.Range(min=0))
+#: Seconds above which a request, a database statement, or a drain's transaction is logged as slow.
+SLOW_REQUEST_SECONDS = env.float("SLOW_REQUEST_SECONDS", 1.0, validate=validate.Range(0, 1_000_000))
+SLOW_QUERY_SECONDS = env.float("SLOW_QUERY_SECONDS", 0.5, validate=validate.Range(0, 1_000_000))
+SLOW_DRAIN_SECONDS = env.float("SLOW_DRAIN_SECONDS", 1.0, validate=validate.Range(0, 1_000_000))

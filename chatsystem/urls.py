@@ -1,14 +1,15 @@
-"""Every route. Which answer what is in docs/api.md."""
+"""All routes. docs/api.md documents them."""
 
 from django.contrib import admin
 from django.urls import include, path
+from django.views.generic import RedirectView
 
-from chatsystem import health, metrics
 from chatsystem.api.openapi import views as description
-from chatsystem.api.routes import route
+from chatsystem.api.routing import route
+from chatsystem.monitoring import health, metrics
 
 urlpatterns = [
-    # The most asked first: each route is tried until one fits.
+    # The most frequent first: Django tries the routes in order.
     path("", include("messages_app.urls")),
     path("", include("chats.urls")),
     path("", include("applications.urls")),
@@ -18,6 +19,7 @@ urlpatterns = [
     *route("metrics", metrics.metrics, "metrics"),
     *route("openapi.json", description.openapi, "openapi"),
     *route("docs", description.docs, "docs"),
+    path("admin", RedirectView.as_view(pattern_name="admin:index", query_string=True)),
     path("admin/operations/", include("chatsystem.backoffice.urls")),
     path("admin/", admin.site.urls),
 ]

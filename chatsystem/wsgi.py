@@ -1,6 +1,6 @@
-"""The WSGI entry point that gunicorn serves: Django, behind two corrections. Documented in docs/api.md.
+"""The WSGI entry point: Django, with two corrections of the environment. Documented in docs/api.md.
 
-It tells the server each request's route, for the metrics.
+It passes each request's route to the server, which counts it in the metrics.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ from django.core.handlers.wsgi import WSGIHandler
 from django.http import HttpRequest, HttpResponseBase
 from django.urls import get_resolver
 from django.utils.http import parse_header_parameters
-from django.utils.module_loading import import_string
 
-from chatsystem import request_metrics
+from chatsystem.monitoring import request_metrics
+from chatsystem.search_interface import search
 
-os.environ.setdefault("DJANGO_SETTINGS_MODULE", "chatsystem.settings")
+# Overrides the value that the shell of another project may have exported.
+os.environ["DJANGO_SETTINGS_MODULE"] = "chatsystem.settings"
 
 django.setup(set_prefix=False)
 request_metrics.share(settings.METRICS_DIR)
-# Here, and not while the first request of each kind waits: the routes, and the search engine's driver, of 15 MB and a
-# third of a second. Named by string, as imports run from the search room to this one.
+# Loads the routes and the search backend's driver (15 MB, a third of a second) before the first request waits for them.
 get_resolver().url_patterns  # noqa: B018
-import_string("search.backends.get_backend")()
+search().load()
 
 
 class Handler(WSGIHandler):
@@ -42,11 +42,11 @@ handler = Handler()
 
 def application(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
     if environ.get("wsgi.input_terminated") and "HTTP_TRANSFER_ENCODING" in environ:
-        # Django takes a body without a length for no body. Here the server ends it, and the parser caps it.
+        # Django reads no body without a length. The server ends a chunked body, and the parser limits its size.
         environ["CONTENT_LENGTH"] = str(sys.maxsize)
     if not _in_utf8(environ.get("CONTENT_TYPE", "")):
-        # Django decodes the query, too, by the body's charset: it would miss `limit=5` under UTF-16, and raise, outside
-        # of whatever makes answers of exceptions, under zlib. The parser refuses this charset (415).
+        # Django decodes the query by the body's charset too. UTF-16 would hide `limit=5`, and zlib would raise outside
+        # of Django's exception handling. The parser answers this charset with a 415.
         environ["CONTENT_TYPE"] = "application/json; charset=unsupported"
     return handler(environ, start_response)
 

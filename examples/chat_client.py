@@ -1,4 +1,4 @@
-"""A client of the chat API in one file, of the standard library alone: copy it into your project.
+"""A client of the chat API in one file. It needs only the standard library: copy it into your project.
 
     from chat_client import ChatClient
 
@@ -9,12 +9,11 @@
     for message in chat.messages(app.token, support.number):
         print(message.number, message.body)
 
-A request is repeated until it is answered, for `patience` seconds at most: after a 503, after a 429, and when the
-connection breaks. Each POST bears an Idempotency-Key, the same in every try, so it is one write however often it is
-sent; a PATCH is sent again as it is. Between tries it waits for what Retry-After says, else ever longer. Every other
-refusal is an `ApiError` at once.
+The client retries a request after a 503, a 429 or a broken connection, for at most `patience` seconds. Each POST has
+an Idempotency-Key, the same in every try, so it is one write however often it is sent. A PATCH is repeated unchanged.
+Between tries the client waits for Retry-After, or backs off exponentially. Any other error raises `ApiError` at once.
 
-One client may be used by many threads; each has its own connection, kept alive.
+The client is thread-safe. Each thread has its own persistent connection.
 """
 
 from __future__ import annotations
@@ -31,19 +30,19 @@ from datetime import datetime
 from typing import Any, ClassVar, TypeVar
 from urllib.parse import quote, urlencode, urlsplit
 
-#: Answers after which the same request may succeed: too many requests, and what a server or a proxy says of 'not now'.
-PASSING = (429, 502, 503, 504)
+#: Statuses after which the same request may succeed: rate limits, and temporary errors of a server or proxy.
+RETRIED = (429, 502, 503, 504)
 
-#: Seconds between two tries of which the server says nothing: doubled each time, up to the second.
+#: Seconds between two tries without Retry-After: the first wait, doubled each time up to the second.
 SHORTEST_WAIT, LONGEST_WAIT = 0.05, 5.0
 
 
 class ChatError(Exception):
-    """What goes wrong between this client and the API."""
+    """The base of all errors of this client."""
 
 
 class ApiError(ChatError):
-    """The API refused the request. `code` is stable, `detail` is for people, `attr` names the wrong field, if any."""
+    """The API rejected the request. `code` is stable, `detail` is for people, `attr` names the field, if any."""
 
     def __init__(self, status: int, code: str, detail: str, attr: str | None = None) -> None:
         super().__init__(f"{status} {code}: {detail}" + (f" ({attr})" if attr else ""))
@@ -51,7 +50,7 @@ class ApiError(ChatError):
 
 
 class Unanswered(ChatError):
-    """No answer came in time, or only such as ask for patience. A write may have been accepted: the same key tells."""
+    """No final response came in time. A write may have been accepted. Repeating it with the same key tells."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +81,7 @@ class Message:
 
 @dataclass(frozen=True)
 class Hit:
-    """A message that a search found. `highlight` is HTML: its body escaped, with <em> around what matches."""
+    """A message that a search found. `highlight` is HTML: the escaped body, with <em> around each match."""
 
     application_token: str
     chat_number: int
@@ -100,7 +99,7 @@ class ChatClient:
     def __init__(
         self, base: str, *, admin_key: str | None = None, patience: float = 60.0, timeout: float = 30.0
     ) -> None:
-        """`admin_key` is for what crosses applications, where the server has one. `timeout` is that of one try."""
+        """`admin_key` is for requests that span applications, if the server has one. `timeout` applies to each try."""
         self.patience = patience
         self._admin_key = admin_key
         self._transport = _Transport(base.rstrip("/"), timeout)
@@ -108,11 +107,11 @@ class ChatClient:
     # Applications
 
     def create_application(self, name: str, *, key: str | None = None) -> Application:
-        """`key`, here and below, is an Idempotency-Key of your own, for a request that has to outlive your process."""
+        """Creates an application. Here and below, pass your own Idempotency-Key as `key` to retry after a restart."""
         return _of(Application, self._post("/applications", {"name": name}, key, admin=True))
 
     def applications(self) -> Iterator[Application]:
-        """All that are stored, newest last, read page by page as you go."""
+        """Yields all stored applications, newest last, and reads pages as needed."""
         return self._pages(Application, "/applications", {}, admin=True)
 
     def application(self, token: str) -> Application:
@@ -127,7 +126,7 @@ class ChatClient:
         return _of(Chat, self._post(f"/applications/{token}/chats", {"title": title}, key))
 
     def chats(self, token: str, *, newest_first: bool = False, after: int | None = None) -> Iterator[Chat]:
-        """Those with numbers above `after`, read page by page as you go."""
+        """Yields the chats with numbers above `after`, and reads pages as needed."""
         return self._pages(Chat, f"/applications/{token}/chats", _listed(newest_first, after))
 
     def chat(self, token: str, number: int) -> Chat:
@@ -142,14 +141,14 @@ class ChatClient:
         return _of(Message, self._post(_messages(token, chat), {"body": body}, key))
 
     def create_messages(self, token: str, chat: int, bodies: Sequence[str], *, key: str | None = None) -> list[Message]:
-        """1 to 1000 at once, under one run of numbers: all of them, or an `ApiError` and none."""
+        """Creates 1 to 1000 messages with consecutive numbers. Raises `ApiError` and creates none if any is invalid."""
         created = self._post(_messages(token, chat), [{"body": body} for body in bodies], key)
         return [_of(Message, message) for message in created]
 
     def messages(
         self, token: str, chat: int, *, newest_first: bool = False, after: int | None = None
     ) -> Iterator[Message]:
-        """Those with numbers above `after`, read page by page as you go."""
+        """Yields the messages with numbers above `after`, and reads pages as needed."""
         return self._pages(Message, _messages(token, chat), _listed(newest_first, after))
 
     def message(self, token: str, chat: int, number: int) -> Message:
@@ -161,12 +160,12 @@ class ChatClient:
     # Search
 
     def search(self, query: str, *, application: str | None = None, chat: int | None = None) -> Iterator[Hit]:
-        """Messages with words that begin with those of `query`, best first; without `application`, those of all."""
+        """Yields messages with words that begin with those of `query`, best first. Default: of all applications."""
         where = {"application": application, "chat": chat}
         params = {name: value for name, value in where.items() if value is not None}
         return self._pages(Hit, f"/search/{quote(query, safe='')}", params, admin=application is None)
 
-    # How a request is made
+    # Requests
 
     def _get(self, path: str, *, admin: bool = False) -> Any:
         return self._call("GET", path, None, {}, admin)
@@ -182,7 +181,7 @@ class ChatClient:
         while following:
             page = self._get(following, admin=admin)
             yield from (_of(kind, entity) for entity in page["results"])
-            # A link is on the host that the server sees, which behind a proxy may be another one than ours.
+            # A link has the host that the server sees. Behind a proxy it may differ from ours.
             following = f"{path}?{urlsplit(page['next']).query}" if page["next"] else ""
 
     def _call(self, method: str, path: str, data: Any, headers: dict[str, str], admin: bool) -> Any:
@@ -197,9 +196,9 @@ class ChatClient:
             answer = self._transport.ask(method, path, body, headers)
             if answer.status // 100 == 2:
                 return json.loads(answer.content)
-            if answer.status and answer.status not in PASSING:
-                raise _refusal(answer)
-            # Up to half as long again: clients that were refused together do not come back together.
+            if answer.status and answer.status not in RETRIED:
+                raise _api_error(answer)
+            # Jitter, so that clients that were rejected together do not return together.
             pause = answer.retry_after or wait * random.uniform(1, 1.5)
             if time.monotonic() + pause > deadline:
                 raise Unanswered(f"{method}: {answer} after {self.patience:g} s of tries")
@@ -209,7 +208,7 @@ class ChatClient:
 
 @dataclass(frozen=True)
 class _Answer:
-    """`status` is 0 when none came, and `content` tells why."""
+    """A response. `status` is 0 if none came; then `content` is the reason."""
 
     status: int
     content: bytes
@@ -220,7 +219,7 @@ class _Answer:
 
 
 class _Transport:
-    """A connection for each thread, opened again when it breaks."""
+    """Keeps a connection for each thread, and reopens it when it breaks."""
 
     KINDS: ClassVar = {"http": http.client.HTTPConnection, "https": http.client.HTTPSConnection}
 
@@ -241,36 +240,36 @@ class _Transport:
             response = connection.getresponse()
             return _Answer(response.status, response.read(), _seconds(response.headers.get("Retry-After")))
         except (OSError, http.client.HTTPException) as error:
-            # It opens itself again for the next request.
+            # The next request reopens it.
             connection.close()
             return _Answer(0, f"no answer ({type(error).__name__})".encode())
 
 
 def _seconds(retry_after: str | None) -> float:
-    """0 without one. The API's is always a number of seconds; a proxy's may be a date, which counts as none."""
+    """Returns the seconds, or 0 without any. The API sends seconds. A date, which a proxy may send, is ignored."""
     return float(retry_after) if retry_after and retry_after.isdecimal() else 0.0
 
 
-def _refusal(answer: _Answer) -> ApiError:
+def _api_error(answer: _Answer) -> ApiError:
     try:
         first = json.loads(answer.content)["errors"][0]
         return ApiError(answer.status, first["code"], first["detail"], first["attr"])
     except (ValueError, KeyError, IndexError, TypeError):
-        # Not the API's: whoever is before it answers in a shape of its own.
+        # Not from the API: a proxy has its own error format.
         return ApiError(answer.status, "unknown", answer.content[:200].decode(errors="replace"))
 
 
 def _of(kind: type[T], data: dict[str, Any]) -> T:
-    """Fields that a later server may add are left out."""
+    """Returns the entity. It ignores fields that a newer server may add."""
     known = {field.name: data[field.name] for field in fields(kind)}
     for moment in ("created_at", "last_request_time"):
-        # Python 3.10 knows no Z.
+        # Python 3.10 does not parse a Z.
         known[moment] = datetime.fromisoformat(known[moment].replace("Z", "+00:00"))
     return kind(**known)
 
 
 def _listed(newest_first: bool, after: int | None) -> dict[str, Any]:
-    # Between two bounds, links stay within them: in descending order `after` alone would be the page nearest above it.
+    # Links stay within a range. In descending order, `after` alone would return only the page nearest above it.
     bounds = {} if after is None else {"after": after, "before": 2**63 - 1}
     return {"order": "desc" if newest_first else "asc", **bounds}
 

@@ -1,19 +1,19 @@
-"""Messages for people. Documented in docs/operations.md."""
+"""The admin pages of messages. Documented in docs/operations.md."""
 
 from __future__ import annotations
 
 from django.contrib import admin, messages
 from django.db.models import QuerySet
 from django.http import HttpRequest
-from django.utils.module_loading import import_string
 
 from chats.models import Chat
-from chatsystem.backoffice.entities import EntityAdmin
-from chatsystem.backoffice.tables import LISTED, Path, shortened
-from chatsystem.writelog.intake import Accepted
-from messages_app.intake import update_message
+from chatsystem.backoffice.big_table import LISTED, Path, shortened
+from chatsystem.backoffice.entity_admin import EntityAdmin
+from chatsystem.search_interface import search
+from chatsystem.writelog.append import Accepted
 from messages_app.models import Message
 from messages_app.serializers import MessageSerializer
+from messages_app.services import update_message
 
 
 @admin.register(Message)
@@ -28,7 +28,7 @@ class MessageAdmin(EntityAdmin):
     search_help_text = "token, token/chat, token/chat/message, or words of the body (the 500 best matches)."
 
     def get_queryset(self, request: HttpRequest) -> QuerySet:
-        # Not a join: a database that begins it with the shorter table would sort all messages for one page.
+        # Not a join: a database that starts from the smaller table would sort all messages for one page.
         return super().get_queryset(request).prefetch_related("chat__application")
 
     @admin.display(description="body")
@@ -61,7 +61,7 @@ class MessageAdmin(EntityAdmin):
             if not all_of_them:
                 self.message_user(
                     request,
-                    "Only the application's newest chats are listed: token/chat finds any other.",
+                    "Only messages of the application's newest chats are listed. Search for token/chat to see others.",
                     messages.INFO,
                 )
             return rows.filter(chat__in=newest).order_by("-chat_id", "-number")
@@ -70,8 +70,7 @@ class MessageAdmin(EntityAdmin):
         return rows if path.message is None else rows.filter(number=path.message)
 
     def _with_words(self, request: HttpRequest, rows: QuerySet, words: str) -> QuerySet:
-        # Named by string, like all wiring: imports run from the search room to this one.
-        ids = import_string("search.admin.best_matches")(words)
+        ids = search().best_matches(words)
         if ids is None:
             self.message_user(request, "Search cannot answer now. Try again, or search by token.", messages.ERROR)
             return rows.none()
@@ -85,7 +84,7 @@ class MessageAdmin(EntityAdmin):
 
 
 def _newest(chats: QuerySet[Chat]) -> tuple[list[int], bool]:
-    """As many of an application's newest chats as fill a list, and whether these are all that have messages."""
+    """Returns the newest chats whose messages fill a list, and whether these are all chats with messages."""
     ids: list[int] = []
     filled = 0
     for pk, count in chats.order_by("-number").values_list("pk", "messages_count").iterator():

@@ -1,4 +1,4 @@
-"""How many messages a chat has. Documented in docs/counts.md."""
+"""The number of messages of a chat. Documented in docs/counts.md."""
 
 from chats.models import Chat
 from chatsystem.writelog.counts import ChildCount

@@ -8,7 +8,7 @@ from chats.models import Chat
 
 
 class Message(models.Model):
-    # The unique constraint below is the index for look-ups by chat.
+    # The unique constraint below already indexes the chat.
     chat = models.ForeignKey(Chat, on_delete=models.PROTECT, related_name="messages", db_index=False)
     number = models.PositiveBigIntegerField()
     body = models.TextField()

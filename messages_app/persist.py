@@ -1,4 +1,4 @@
-"""The worker side of messages: a batch's changes become rows. Documented in docs/write-log.md."""
+"""Stores messages: turns the changes of a batch into rows. Documented in docs/write-log.md."""
 
 from __future__ import annotations
 
@@ -6,30 +6,30 @@ from collections import defaultdict
 from collections.abc import Sequence
 
 from chats.models import Chat
+from chatsystem.writelog.bulk import store_children
 from chatsystem.writelog.events import Change
-from chatsystem.writelog.rows import store_children
 from messages_app.counts import MESSAGES_COUNT
 from messages_app.models import Message
 from messages_app.signals import messages_stored
 
 
 def write(changes: Sequence[Change]) -> None:
-    """Stores created and changed messages, and moves their chats' counts, in the running transaction."""
-    chat_ids = _chat_ids({change.parent for change in changes})
+    """Stores created and changed messages and updates their chats' counts in the running transaction."""
+    chats = _chats({change.parent for change in changes})
+    chat_ids = {path: chat_id for path, (chat_id, _) in chats.items()}
     numbers = store_children(Message, "chat", "body", chat_ids, changes, MESSAGES_COUNT)
-    messages_stored.send(sender=Message, numbers=numbers)
+    messages_stored.send(sender=Message, numbers=numbers, applications=dict(chats.values()))
 
 
-def _chat_ids(paths: set[str]) -> dict[str, int]:
-    """Path → primary key, of those chats that are stored."""
+def _chats(paths: set[str]) -> dict[str, tuple[int, int]]:
+    """Maps the path of each stored chat to its primary key and its application's."""
     numbers: dict[str, list[int]] = defaultdict(list)
     for path in paths:
         token, number = path.split("/")
         numbers[token].append(int(number))
-    return {
-        f"{token}/{number}": chat_id
-        for token, of_token in numbers.items()
-        for number, chat_id in Chat.objects.filter(application__token=token, number__in=of_token).values_list(
-            "number", "pk"
-        )
-    }
+    found = {}
+    for token, of_token in numbers.items():
+        chats = Chat.objects.filter(application__token=token, number__in=of_token)
+        for number, chat_id, application_id in chats.values_list("number", "pk", "application_id"):
+            found[f"{token}/{number}"] = chat_id, application_id
+    return found

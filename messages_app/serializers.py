@@ -4,7 +4,7 @@ from rest_framework import serializers
 
 from chatsystem.api.fields import Moment, Text
 
-#: Messages that one batch may bring.
+#: The most messages in one batch.
 MAX_BATCH = 1000
 
 

@@ -1,4 +1,4 @@
-from chatsystem.api.routes import route
+from chatsystem.api.routing import route
 from messages_app.views import MessageViewSet
 
 urlpatterns = [

@@ -10,15 +10,14 @@ from rest_framework.response import Response
 from rest_framework.serializers import ListSerializer
 
 from chatsystem.api.idempotency import proxy_key, request_key
-from chatsystem.api.kept import kept
-from chatsystem.api.links import child
 from chatsystem.api.pagination import NumberPage
-from chatsystem.api.views import EntityViewSet, created
-from chatsystem.writelog.arrival import to_datetime
-from chatsystem.writelog.intake import Accepted
-from messages_app.intake import create_batch, create_message, update_message
+from chatsystem.api.response_cache import cached_response
+from chatsystem.api.viewsets import EntityViewSet, created
+from chatsystem.writelog.append import Accepted
+from chatsystem.writelog.events import to_datetime
 from messages_app.selectors import MessageRow, get_message, list_messages
 from messages_app.serializers import MAX_BATCH, MessageSerializer
+from messages_app.services import create_batch, create_message, update_message
 
 
 class MessageViewSet(EntityViewSet):
@@ -27,18 +26,18 @@ class MessageViewSet(EntityViewSet):
     def list(self, request: Request, token: str, chat_number: int) -> HttpResponse:
         page = NumberPage.of(request)
         messages = list_messages(token, chat_number, page.window())
-        return kept(request, messages.version, lambda: page.answer(messages.run(), self.represent_all))
+        return cached_response(request, messages.version, lambda: page.answer(messages.run(), self.represent_all))
 
     def create(self, request: Request, token: str, chat_number: int) -> Response:
-        """One message, or an array of them: the array gets one run of numbers, all or nothing."""
+        """Creates one message, or a batch from an array. A batch gets consecutive numbers, all or nothing."""
         key = request_key(request)
         if isinstance(request.data, list):
             bodies = validated_bodies(request.data)
             accepted = create_batch(token, chat_number, bodies, key)
-            return created(self.represent_all(_acknowledged(accepted, bodies)), accepted)
+            return created(request, self.represent_all(_acknowledged(accepted, bodies)), accepted)
         body = self.validated(request)["body"]
         accepted = create_message(token, chat_number, body, key)
-        return created(self.represent(_acknowledged(accepted, [body])[0]), accepted, child(request, accepted.name))
+        return created(request, self.represent(_acknowledged(accepted, [body])[0]), accepted)
 
     def retrieve(self, request: Request, token: str, chat_number: int, number: int) -> Response:
         return Response(self.represent(get_message(token, chat_number, number)))
@@ -52,18 +51,18 @@ class MessageViewSet(EntityViewSet):
 
 
 def validated_bodies(data: list[Any]) -> list[str]:
-    """Raises a 400 that names the index of each wrong element."""
+    """Returns the bodies of a batch. Raises a 400 that names the index of each invalid element."""
     child = MessageSerializer()
     batch: ListSerializer = ListSerializer(child=child, data=data, allow_empty=False, max_length=MAX_BATCH)
     if not batch.is_valid():
-        # As text: the error shape takes the index 0 for no index at all.
+        # As strings: drf-standardized-errors treats the index 0 as absent.
         errors: Any = batch.errors
         raise ValidationError({str(index): of_element for index, of_element in errors.items()})
     return [message["body"] for message in batch.validated_data]
 
 
 def _acknowledged(accepted: Accepted, bodies: list[str]) -> list[MessageRow]:
-    """The run of messages: numbers and arrivals go up one by one."""
+    """Returns the acknowledged messages. Numbers and arrival times each increase by one."""
     first = to_datetime(accepted.arrival)
     moments = [first + timedelta(microseconds=i) for i in range(len(bodies))]
     return [MessageRow(accepted.number + i, moments[i], moments[i], body) for i, body in enumerate(bodies)]

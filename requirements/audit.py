@@ -1,7 +1,7 @@
-"""`make audit`: asks OSV whether anything in all.lock has a known vulnerability.
+"""`make audit`: checks all.lock for known vulnerabilities in the OSV database.
 
-Ends with 1 when something has, or when that could not be told of a package. Where OSV cannot be reached it says so, and
-ends with 0: a build must not fail for a network that is not there.
+Exits with 1 if it finds one, or if a package could not be audited. If OSV is unreachable, it prints a warning and exits
+with 0: a build must not fail because of a missing network.
 """
 
 from __future__ import annotations
@@ -15,39 +15,39 @@ import urllib.request
 from pathlib import Path
 
 LOCK = Path(__file__).parent / "all.lock"
-#: pip-audit's own variable. OSV and not PyPI, its default: what a mirror of that has no advisories of is passed over.
+#: pip-audit's own variable. Not PyPI, its default: a mirror of PyPI without advisories would pass every package.
 OSV_URL = os.environ.setdefault("PIP_AUDIT_OSV_URL", "https://api.osv.dev/v1/query")
 AUDIT = [
     *(sys.executable, "-m", "pip_audit", "--requirement", str(LOCK), "--disable-pip", "--progress-spinner", "off"),
     *("--vulnerability-service", "osv", "--format", "json", "--desc", "off"),
 ]
-#: What is known to be vulnerable: who knows nothing of it cannot be believed about the others.
+#: A package with known vulnerabilities. A service that does not report them cannot be trusted about other packages.
 CANARY = {"package": {"name": "django", "ecosystem": "PyPI"}, "version": "1.0"}
 
 
-class NotReached(Exception):
-    pass
+class Unreachable(Exception):
+    """The service cannot be reached, or does not know the canary."""
 
 
 def expect_service() -> None:
-    """Raises NotReached, with the reason."""
-    asked = urllib.request.Request(OSV_URL, json.dumps(CANARY).encode(), {"Content-Type": "application/json"})
+    """Raises Unreachable, with the reason, unless the service reports the canary."""
+    request = urllib.request.Request(OSV_URL, json.dumps(CANARY).encode(), {"Content-Type": "application/json"})
     try:
-        with urllib.request.urlopen(asked, timeout=15) as answer:
-            known = json.load(answer).get("vulns")
+        with urllib.request.urlopen(request, timeout=15) as response:
+            known = json.load(response).get("vulns")
     except (OSError, ValueError, http.client.HTTPException) as error:
-        raise NotReached(str(error)) from error
+        raise Unreachable(str(error)) from error
     if not known:
-        raise NotReached("it knows nothing of Django 1.0's vulnerabilities")
+        raise Unreachable("it does not report the vulnerabilities of Django 1.0")
 
 
 def main() -> int:
     try:
         expect_service()
-    except NotReached as reason:
-        print(f"NOT AUDITED: {OSV_URL} cannot be asked from here ({reason}).", file=sys.stderr)
+    except Unreachable as reason:
+        print(f"NOT AUDITED: {OSV_URL} cannot be used ({reason}).", file=sys.stderr)
         print(
-            "Nothing is known about vulnerabilities. Next: `make audit` where that address can be reached.",
+            "No package was checked for vulnerabilities. Next: run `make audit` where that address is reachable.",
             file=sys.stderr,
         )
         return 0

@@ -1,4 +1,4 @@
-"""The search route. Documented in docs/search.md."""
+"""The URL of search. Documented in docs/search.md."""
 
 from django.urls import path, register_converter
 
@@ -6,7 +6,7 @@ from search.views import SearchViewSet
 
 
 class Text:
-    """Whatever was sent, slashes and newlines too. Nothing as well: a query without a word finds nothing."""
+    """Matches any text, including slashes, newlines and the empty text."""
 
     regex = r"[\s\S]*"
 
@@ -19,5 +19,5 @@ class Text:
 
 register_converter(Text, "text")
 
-# A trailing slash is part of the query, and no part of a word.
+# A trailing slash is part of the query, where it separates words.
 urlpatterns = [path("search/<text:query>", SearchViewSet.as_view({"get": "list"}), name="search")]

@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Iterator, Sequence
 from typing import Any
 
+from django.conf import settings
 from rest_framework.request import Request
 from rest_framework.response import Response
 
 from applications.selectors import get_application
 from chats.selectors import get_chat
-from chatsystem.api.access import require_admin_key
+from chatsystem.api.authentication import require_admin_key
 from chatsystem.api.errors import ServiceUnavailable
-from chatsystem.api.links import link
-from chatsystem.api.pagination import DEFAULT_LIMIT, MAX_LIMIT
-from chatsystem.api.params import integer, invalid, single
-from chatsystem.api.views import EntityViewSet
-from search import queries, text
-from search.backends.base import Scope, SearchUnavailable
+from chatsystem.api.pagination import CursorPage
+from chatsystem.api.query_params import integer, invalid, single
+from chatsystem.api.viewsets import EntityViewSet
+from search.backends import get_backend
+from search.backends.base import Hit, Scope, SearchUnavailable
 from search.documents import Document
+from search.highlight import highlight
 from search.serializers import HitSerializer
+from search.tokenizer import Query, parse
+
+#: Limits of one page: seconds for its highlights, and bytes of its texts and highlights, which take as long again to
+#: send. A thousand long texts would occupy a web process for a minute and slow down its other requests.
+HIGHLIGHT_SECONDS = 1.5
+PAGE_BYTES = 40_000_000
 
 
 class SearchViewSet(EntityViewSet):
@@ -26,46 +35,56 @@ class SearchViewSet(EntityViewSet):
 
     def list(self, request: Request, query: str) -> Response:
         scope = _scope(request)
-        limit = integer(request, "limit", DEFAULT_LIMIT, 1, MAX_LIMIT) or DEFAULT_LIMIT
-        words = text.parse(query)
+        parsed = parse(query)
+        meaning = [settings.SEARCH_BACKEND, parsed.prefixes, parsed.phrases, scope.application_token, scope.chat_number]
+        page = CursorPage.of(request, "search", *meaning)
         try:
-            page = queries.search(words, scope, limit, single(request, "cursor"))
-        except queries.WrongCursor:
-            raise invalid("cursor", "This is not a cursor that a page of this search gave.") from None
+            found = get_backend().search(parsed, scope, page.limit, after=page.after, before=page.before)
         except SearchUnavailable:
-            raise ServiceUnavailable("Search cannot answer now. Try again.") from None
+            raise ServiceUnavailable("Search is unavailable. Try again.") from None
         return Response(
             {
-                "count": page.count,
-                "next": link(request, cursor=page.next) if page.next else None,
-                "previous": link(request, cursor=page.previous) if page.previous else None,
-                "results": [self.represent(_result(hit.document, words)) for hit in page.hits],
+                "count": found.count,
+                **page.links([hit.position for hit in found.page], found.more),
+                "results": [self.represent(result) for result in _results(found.page, parsed)],
             }
         )
 
 
-def _result(document: Document, words: text.Query) -> dict[str, Any]:
+def _results(hits: Sequence[Hit], query: Query) -> Iterator[dict[str, Any]]:
+    """Yields the results. Raises 503 if the page is too slow or too large; a page of one hit always succeeds."""
+    deadline = time.monotonic() + HIGHLIGHT_SECONDS
+    taken = 0
+    for number, hit in enumerate(hits):
+        result = _result(hit.document, query)
+        taken += len(result["body"].encode()) + len(result["highlight"].encode())
+        if number and (taken > PAGE_BYTES or time.monotonic() > deadline):
+            raise ServiceUnavailable("The texts of this page are too long. Request fewer with 'limit'.")
+        yield result
+
+
+def _result(document: Document, query: Query) -> dict[str, Any]:
     return {
         "application_token": document.application_token,
         "chat_number": document.chat_number,
         "number": document.number,
         "body": document.body,
-        "highlight": text.highlight(document.body, words),
+        "highlight": highlight(document.body, query),
         "created_at": document.created_at,
         "last_request_time": document.last_request_time,
     }
 
 
 def _scope(request: Request) -> Scope:
-    """What the request may see of what it asks for. Raises 400, 401 or 404."""
+    """Returns the scope of the request. Raises 400, 401 or 404."""
     token = single(request, "application")
     chat_number = integer(request, "chat", None, 1)
     if token is None:
         if chat_number is not None:
-            raise invalid("chat", "A chat's number needs its application's token beside it.")
+            raise invalid("chat", "This parameter requires 'application'.")
         require_admin_key(request)
     elif not token:
-        raise invalid("application", "Give the token of an application.")
+        raise invalid("application", "Give an application's token.")
     elif chat_number is None:
         get_application(token)
     else:

@@ -9,8 +9,8 @@ from django.conf import settings
 from django.db import connections
 from rest_framework.test import APIClient
 
-from tests import environment
-from tests.bench import RealRedis, Tenant, drain_all, skip_or_fail
+from tests.support import environment
+from tests.support.harness import RealRedis, Tenant, drain_all, skip_or_fail
 
 # What only a database server can do.
 collect_ignore = [] if environment.server else ["mysql"]
@@ -44,16 +44,20 @@ def django_db_modify_db_settings(redis_server: RealRedis, database_server: None)
 
 
 @pytest.fixture
-def state(redis_server: RealRedis) -> object:
+def state(redis_server: RealRedis, monkeypatch: pytest.MonkeyPatch) -> object:
     """The state Redis, empty."""
-    from chatsystem.writelog.intake import hints
-    from chatsystem.writelog.state import client
+    from chatsystem.writelog import ownership
+    from chatsystem.writelog.append import hints
+    from chatsystem.writelog.redis_client import client
 
-    client().flushall()
+    # No worker sweeps here: on a slow machine a lease would end in the middle of a test.
+    monkeypatch.setattr(ownership, "LEASE", 3_600.0)
+
+    client(0).flushall()
     hints.asks_at = 0.0
     # A database server ends a connection that a long test without queries left idle.
     connections.close_all()
-    return client()
+    return client(0)
 
 
 @pytest.fixture
@@ -80,3 +84,11 @@ def theirs(api: APIClient) -> Tenant:
 def drained() -> object:
     """Call it to have everything stored now."""
     return drain_all
+
+
+@pytest.fixture
+def nobody_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A Redis that is not the owner takes over as soon as it is asked, as if the owner had been gone for long."""
+    from chatsystem.writelog import ownership
+
+    monkeypatch.setattr(ownership, "TAKE_OVER_AFTER", 0)

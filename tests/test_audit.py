@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from django.conf import settings
 
-from tests.embedded.product import free_port
+from tests.support.ports import free_port
 
 
 def advisory(package: str) -> dict:

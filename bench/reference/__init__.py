@@ -1,6 +1,6 @@
-"""The straightforward way, which the product is measured against. Documented in docs/benchmarks.md.
+"""The reference implementation: the straightforward way to build the product. Documented in docs/benchmarks.md.
 
-The same endpoints, on the same tables: `INCR` gives a message its number, a Celery task for each message stores it with
-`Model.save()`, and django-elasticsearch-dsl indexes it as it is saved. Where two ways are common, this is the faster
-one. What is lost when one of its processes dies is another matter.
+It has the same endpoints and tables. `INCR` assigns a message number, one Celery task per message stores it with
+`Model.save()`, and django-elasticsearch-dsl indexes it on save. Where two ways are common, it uses the faster one.
+Unlike the product, it loses data when one of its processes dies.
 """

@@ -10,7 +10,7 @@ app = Celery("reference")
 app.config_from_object("django.conf:settings", namespace="CELERY")
 app.autodiscover_tasks(["bench.reference"])
 
-# Worker processes keep their connections, as the product's do. Celery's default is a new one for each task, and to
-# connect costs more than to save.
+# Worker processes keep their connections, as in the product. By default Celery opens a new one for each task, which
+# costs more than saving.
 app.conf.CELERY_DB_REUSE_MAX = sys.maxsize
 task_prerun.connect(lambda **kwargs: close_old_connections(), weak=False)

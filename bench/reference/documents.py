@@ -8,7 +8,7 @@ from messages_app.models import Message
 
 @registry.register_document
 class MessageDocument(Document):
-    """Indexed by django-elasticsearch-dsl's own receiver of post_save."""
+    """Indexed by django-elasticsearch-dsl's receiver of post_save."""
 
     body = fields.TextField()
 

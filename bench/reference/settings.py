@@ -1,4 +1,4 @@
-"""The product's settings, without what a straightforward project has no need of."""
+"""The product's settings, without those that a simple project does not need."""
 
 from chatsystem.settings import *  # noqa: F403
 from chatsystem.settings import ELASTICSEARCH_URL, INSTALLED_APPS
@@ -13,12 +13,12 @@ REST_FRAMEWORK = {
     "UNAUTHENTICATED_USER": None,
 }
 
-# Celery's own defaults in place of the product's.
+# Celery's defaults instead of the product's values.
 CELERY_WORKER_PREFETCH_MULTIPLIER = 4
 CELERY_TASK_PUBLISH_RETRY = True
 
 if ELASTICSEARCH_URL:
     INSTALLED_APPS += ["django_elasticsearch_dsl", "bench.reference"]
     ELASTICSEARCH_DSL = {"default": {"hosts": ELASTICSEARCH_URL.split(",")}}
-    # By default it has the cluster make each message searchable at once, before the task ends.
+    # By default the cluster refreshes the index for each message, before the task ends.
     ELASTICSEARCH_DSL_AUTO_REFRESH = False

@@ -1,4 +1,4 @@
-"""What comes in and goes out: JSON, or 415 and 406. Documented in docs/api.md."""
+"""Content negotiation: JSON in and out, else 415 or 406. Documented in docs/api.md."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from rest_framework.parsers import BaseParser
 from rest_framework.renderers import BaseRenderer
 from rest_framework.request import Request
 
-# Both methods know the ValueError of a parameter that is written in a charset that does not exist.
+# Both methods catch the ValueError that Django raises for a header parameter in an unknown charset.
 
 
 class Negotiation(DefaultContentNegotiation):
     def select_parser(self, request: Request, parsers: Iterable[BaseParser]) -> BaseParser | None:
         try:
             parser = super().select_parser(request, parsers)
-            # DRF also takes `*/*`, which is no type that a body can have.
+            # DRF also accepts `*/*`, which is not the type of any body.
             if parser and parse_header_parameters(request.content_type)[0] == parser.media_type:
                 return parser
         except ValueError:
@@ -28,18 +28,17 @@ class Negotiation(DefaultContentNegotiation):
     def select_renderer(
         self, request: Request, renderers: Iterable[BaseRenderer], format_suffix: str | None = None
     ) -> tuple[BaseRenderer, str]:
+        """Selects by `Accept`, and ignores its parameters, such as charset and indentation."""
         renderers = list(renderers)
-        if request.META.get("HTTP_ACCEPT", "*/*") == "*/*":
-            # What nearly every client says: nothing to weigh.
-            return renderers[0], renderers[0].media_type
         try:
-            return super().select_renderer(request, renderers, format_suffix)
+            renderer, _ = super().select_renderer(request, renderers, format_suffix)
         except ValueError:
             raise NotAcceptable(available_renderers=renderers) from None
+        return renderer, renderer.media_type
 
 
 class AnyAccept(BaseContentNegotiation):
-    """For what has one format, whatever a scraper or a browser would like to have."""
+    """For views with one format. It ignores `Accept`."""
 
     def select_parser(self, request: Request, parsers: Iterable[BaseParser]) -> BaseParser | None:
         return None

@@ -1,4 +1,4 @@
-"""Reading a request's body: JSON in UTF-8 of at most 4 MB, and nothing else."""
+"""Parses request bodies: JSON in UTF-8, at most 4 MB."""
 
 from __future__ import annotations
 
@@ -12,8 +12,10 @@ from rest_framework.parsers import BaseParser
 
 from chatsystem.api.errors import PayloadTooLarge
 
-BROKEN_OFF = "The request's body is broken off or malformed."
+BROKEN_OFF = "The request's body is truncated or malformed."
 CHARSETS = {"utf-8", "utf8", "us-ascii", "ascii"}
+#: Values of Content-Encoding that do not encode the body.
+CODINGS = {"", "identity"}
 
 
 class _NotJSON(ValueError):
@@ -21,18 +23,17 @@ class _NotJSON(ValueError):
 
 
 def _refuse_constant(name: str) -> None:
-    raise _NotJSON(f"{name} is no value")
+    raise _NotJSON(f"{name} is not a JSON value")
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Refuses a name that comes twice: nobody can tell which of its values was meant."""
+    """Raises if a name is repeated, since it is unclear which value was meant."""
     members = dict(pairs)
     if len(members) < len(pairs):
-        raise _NotJSON("an object names a member twice")
+        raise _NotJSON("an object has a repeated name")
     return members
 
 
-#: One for all requests: json.loads would make it anew for each.
 _decoder = json.JSONDecoder(parse_constant=_refuse_constant, object_pairs_hook=_unique)
 
 
@@ -42,31 +43,41 @@ class StrictJSONParser(BaseParser):
     def parse(
         self, stream: IO[Any], media_type: str | None = None, parser_context: Mapping[str, Any] | None = None
     ) -> Any:
-        """Raises 413 past the limit, before the rest is read; 415 for another charset; 400 for what is not JSON."""
+        """Returns the parsed body. Raises 413 beyond the limit, 415 for another charset or an encoding, else 400."""
         request = (parser_context or {})["request"]
+        if request.META.get("HTTP_CONTENT_ENCODING", "").strip().lower() not in CODINGS:
+            raise UnsupportedMediaType(request.content_type, "Send the body without a Content-Encoding.")
         charset = request.content_params.get("charset", "utf-8") if hasattr(request, "content_params") else "utf-8"
         if charset.strip("\"'").lower() not in CHARSETS:
             raise UnsupportedMediaType(request.content_type, "Send JSON in UTF-8.")
+        if int(request.META["CONTENT_LENGTH"]) > settings.MAX_REQUEST_BYTES and not chunked(request.META):
+            # The server has not received this body (chatsystem/server/worker.py).
+            raise PayloadTooLarge
         content = read_capped(stream, settings.MAX_REQUEST_BYTES)
-        # A client that broke off must not have written what it had sent by then, even where that looks whole.
-        if "HTTP_TRANSFER_ENCODING" not in request.META and len(content) < int(request.META["CONTENT_LENGTH"]):
+        # A truncated body must not be accepted, even if it happens to be valid JSON.
+        if not chunked(request.META) and len(content) < int(request.META["CONTENT_LENGTH"]):
             raise ParseError(BROKEN_OFF)
         try:
             return _decoder.decode(content.decode("utf-8"))
         except RecursionError:
-            # Not a ValueError: nesting past the interpreter's depth would otherwise be a 500.
+            # RecursionError is not a ValueError. Without this, deep nesting would be a 500.
             raise ParseError("The JSON is nested too deeply.") from None
         except (json.JSONDecodeError, _NotJSON) as error:
             raise ParseError(f"This is not JSON: {error}.") from None
         except UnicodeDecodeError as error:
             raise ParseError(f"This is not UTF-8: {error.reason} at byte {error.start}.") from None
         except ValueError:
-            # The interpreter's own limit for the digits of a number.
+            # The interpreter limits the digits of a number.
             raise ParseError("The JSON holds a number that is too long.") from None
 
 
+def chunked(headers: Mapping[str, Any]) -> bool:
+    """Tells whether the body is chunked. Then CONTENT_LENGTH is not the client's (chatsystem/wsgi.py)."""
+    return "HTTP_TRANSFER_ENCODING" in headers
+
+
 def read_capped(stream: IO[bytes], limit: int) -> bytes:
-    """All of the stream, whether or not it announced its length (chunked); raises 413 at the first byte too many."""
+    """Returns the whole stream. Raises 413 at the first byte beyond the limit, also for a chunked body."""
     chunks = []
     size = 0
     while chunk := _read(stream, min(65_536, limit + 1 - size)):
@@ -80,5 +91,5 @@ def read_capped(stream: IO[bytes], limit: int) -> bytes:
 def _read(stream: IO[bytes], size: int) -> bytes:
     try:
         return stream.read(size)
-    except Exception:  # each server has its own exceptions for a malformed chunk and for a client that is gone
+    except Exception:  # Each server has its own exceptions for a malformed chunk and a closed connection.
         raise ParseError(BROKEN_OFF) from None

@@ -1,1 +1,1 @@
-"""The admin: what the rooms' pages share, and the write log's own pages. Documented in docs/operations.md."""
+"""The admin: the base of all pages, the write log's pages, and operations. Documented in docs/operations.md."""

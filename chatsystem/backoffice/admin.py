@@ -1,4 +1,4 @@
-"""The write log for people: what died, and how far each partition is. Documented in docs/operations.md."""
+"""The admin pages of the write log: dead events, discarded events and partitions. Documented in docs/operations.md."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 
-from chatsystem.backoffice.tables import DATABASE_AWAY, BigTableAdmin, Path, bounded, noun, shortened
-from chatsystem.writelog import dead, log
-from chatsystem.writelog.arrival import to_datetime
+from chatsystem.backoffice.big_table import DATABASE_AWAY, BigTableAdmin, Path, bounded, noun, shortened
+from chatsystem.writelog import dead_events, stream
+from chatsystem.writelog.events import to_datetime
+from chatsystem.writelog.exceptions import LogUnavailable
 from chatsystem.writelog.keys import partition_of
 from chatsystem.writelog.models import AcknowledgedEvent, DeadEvent, DiscardedEvent, Partition
-from chatsystem.writelog.state import LogUnavailable
 
 admin.site.site_header = "Chat system: applications, chats and messages"
 admin.site.site_title = "Chat system"
-admin.site.index_title = "What is stored, and what could not be"
+admin.site.index_title = "Stored data, and events that could not be stored"
 admin.site.index_template = "backoffice/index.html"
-# There is no page at / to view.
+# There is no page at / to link to.
 admin.site.site_url = None
 
 
 class EventAdmin(BigTableAdmin):
-    """Events that were acknowledged and are not stored."""
+    """A list of events that were acknowledged but not stored."""
 
     search_fields = ["path"]
     search_help_text = "A token, or token/chat/message as in the path."
@@ -66,30 +66,30 @@ class DeadEventAdmin(EventAdmin):
         return shortened(event.error)
 
     def render_change_form(self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
-        # Who may change a dead event may replay it; there is nothing to save.
+        # The change permission allows replaying. The form itself has nothing to save.
         context |= {"show_save": False, "show_save_and_continue": False}
         return super().render_change_form(request, context, *args, **kwargs)
 
     @admin.action(description="Replay the selected dead events", permissions=["change"])
     def replay_selected(self, request: HttpRequest, queryset: QuerySet) -> None:
-        events, rest = bounded(dead.oldest_first(queryset))
+        events, rest = bounded(dead_events.oldest_first(queryset))
         outcomes: Counter[str] = Counter()
         try:
-            for outcome in dead.replay_each(events):
+            for outcome in dead_events.replay_each(events):
                 outcomes[outcome] += 1
         except (LogUnavailable, *DATABASE_AWAY):
-            rest += " It ended early, since the database or the state Redis is away: select the others again."
-        told = [f"{outcomes[dead.STORED]:,} of {len(events):,} {noun(DeadEvent, len(events))} stored."]
-        if outcomes[dead.REFUSED]:
-            told.append(f"{outcomes[dead.REFUSED]:,} refused again: the error column tells why.")
-        if outcomes[dead.GONE]:
-            told.append(f"{outcomes[dead.GONE]:,} had been dealt with by somebody else.")
-        level = messages.WARNING if outcomes[dead.REFUSED] or rest else messages.SUCCESS
+            rest += " It stopped early, because the database or the state Redis is down. Select the others again."
+        told = [f"{outcomes[dead_events.STORED]:,} of {len(events):,} {noun(DeadEvent, len(events))} stored."]
+        if outcomes[dead_events.REFUSED]:
+            told.append(f"Refused again: {outcomes[dead_events.REFUSED]:,}. The error column says why.")
+        if outcomes[dead_events.GONE]:
+            told.append(f"Already replayed or discarded: {outcomes[dead_events.GONE]:,}.")
+        level = messages.WARNING if outcomes[dead_events.REFUSED] or rest else messages.SUCCESS
         self.message_user(request, " ".join(told) + rest, level)
 
     @admin.action(description="Discard the selected dead events…", permissions=["change"])
     def discard_selected(self, request: HttpRequest, queryset: QuerySet) -> HttpResponse | None:
-        # Newest first: what depends on another goes before it.
+        # Newest first: an event goes before the one that it depends on.
         events, rest = bounded(queryset.order_by("partition", "-arrival"))
         reason = request.POST.get("reason", "").strip()
         if "confirmed" not in request.POST or not reason:
@@ -105,15 +105,15 @@ class DeadEventAdmin(EventAdmin):
         discarded = gone = 0
         for event in events:
             try:
-                dead.discard(event, request.user.get_username(), reason)
+                dead_events.discard(event, request.user.get_username(), reason)
                 discarded += 1
             except DeadEvent.DoesNotExist:
                 gone += 1
             except (LogUnavailable, *DATABASE_AWAY):
-                rest += " It ended early, since the database or the state Redis is away: select the others again."
+                rest += " It stopped early, because the database or the state Redis is down. Select the others again."
                 break
         told = f"{discarded:,} of {len(events):,} {noun(DeadEvent, len(events))} discarded."
-        told += f" {gone:,} had been dealt with by somebody else." if gone else ""
+        told += f" Already replayed or discarded: {gone:,}." if gone else ""
         self.message_user(request, told + rest, messages.WARNING if rest else messages.SUCCESS)
         return None
 
@@ -136,15 +136,15 @@ class DiscardedEventAdmin(EventAdmin):
 
 
 class PartitionList(ChangeList):
-    """Asks for the lengths of all logs in one round trip."""
+    """Reads the lengths of all logs in one round trip."""
 
     def get_results(self, request: HttpRequest) -> None:
         super().get_results(request)
         try:
-            lengths = log.lengths()
+            lengths = stream.lengths()
         except LogUnavailable:
             lengths = None
-            messages.warning(request, "The state Redis is away: nobody can tell what waits.")
+            messages.warning(request, "The state Redis is down, so the number of waiting events is unknown.")
         for partition in self.result_list:
             partition.waiting = None if lengths is None else lengths.get(partition.pk, 0)
 

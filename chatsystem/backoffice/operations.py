@@ -1,4 +1,4 @@
-"""The operations page: how the product does, live, and what can be done about it. Documented in docs/operations.md."""
+"""The operations page: live figures, and jobs to start. Documented in docs/operations.md."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from django.urls import reverse
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 
-from chatsystem.backoffice import runs, tasks
+from chatsystem.backoffice import job_runs, tasks
 from chatsystem.backoffice.snapshot import snapshot
 from chatsystem.jobs import Job
 from chatsystem.writelog.keys import PARTITIONS
@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 @admin.site.admin_view
 @require_safe
 def page(request: HttpRequest) -> HttpResponse:
-    offers = [{"job": job, "allowed": _may(request, job)} for job in runs.all_jobs()]
+    offers = [{"job": job, "allowed": _may(request, job)} for job in job_runs.all_jobs()]
     context = {"title": "Operations", "offers": offers, "partitions": range(PARTITIONS)}
     return _page(request, "backoffice/operations.html", context)
 
@@ -32,7 +32,7 @@ def page(request: HttpRequest) -> HttpResponse:
 @never_cache
 @require_safe
 def snapshot_as_json(request: HttpRequest) -> HttpResponse:
-    # Not sent to the login page, as the admin does it: who asks is a script.
+    # A 403 instead of the admin's redirect to the login page, because a script requests this.
     if not admin.site.has_permission(request):
         raise PermissionDenied
     return JsonResponse(snapshot())
@@ -40,10 +40,10 @@ def snapshot_as_json(request: HttpRequest) -> HttpResponse:
 
 @admin.site.admin_view
 def start(request: HttpRequest, name: str) -> HttpResponse:
-    job = runs.job_named(name)
+    job = job_runs.job_named(name)
     if job is None:
         raise Http404
-    # Whoever had to log in first comes back by GET.
+    # After a login the browser returns with GET.
     if request.method != "POST":
         return HttpResponseRedirect(reverse("operations:page"))
     if not _may(request, job):
@@ -51,19 +51,19 @@ def start(request: HttpRequest, name: str) -> HttpResponse:
     if job.warning and "confirmed" not in request.POST:
         return _page(request, "backoffice/start.html", {"title": f"{job.label}?", "job": job})
     messages.add_message(request, *_started(job, request.user.get_username()))
-    # Down to its row, from where a keyboard goes on.
+    # To the job's row, so that keyboard focus stays there.
     return HttpResponseRedirect(f"{reverse('operations:page')}#{job.name}")
 
 
 def _started(job: Job, by: str) -> tuple[int, str]:
     try:
         if not tasks.start(job, by):
-            return messages.INFO, f"{job.label}: it is under way already. Nothing more was started."
-    except Exception as error:  # Each cache's and broker's driver has classes of its own.
+            return messages.INFO, f"{job.label}: already running. Nothing was started."
+    except Exception as error:  # Each cache and broker driver has its own exception classes.
         logger.warning("the job %s cannot be started: %s", job.name, type(error).__name__)
-        return messages.ERROR, f"{job.label}: nothing was started, since the cache or the broker is away."
+        return messages.ERROR, f"{job.label}: nothing was started, because the cache or the broker is down."
     logger.info("%s started the job %s", by, job.name)
-    return messages.SUCCESS, f"{job.label}: handed to the workers. Its row below tells how far they are."
+    return messages.SUCCESS, f"{job.label}: queued. Its row below shows the progress."
 
 
 def _may(request: HttpRequest, job: Job) -> bool:

@@ -1,80 +1,80 @@
-"""What the operations page shows, as plain JSON. Documented in docs/operations.md."""
+"""The data of the operations page, as plain JSON. Documented in docs/operations.md."""
 
 from __future__ import annotations
 
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import asdict
 from typing import Any, TypeVar
 
 from django.core.cache import cache
-from django.utils.module_loading import import_string
 
-from chatsystem.backoffice import runs
-from chatsystem.cache import asked
-from chatsystem.writelog import history, log, vitals
+from chatsystem.backoffice import job_runs
+from chatsystem.cache import with_fallback
+from chatsystem.search_interface import search
+from chatsystem.writelog import rollback_guard, stats, stream
 from chatsystem.writelog.counts import last_reconcile
 from chatsystem.writelog.models import DeadEvent
+from chatsystem.writelog.redis_client import of_reachable
 
 T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
 
-#: Seconds for which the index's state is not asked for again, by whomever: an engine counts documents one by one.
-INDEX_KEPT = 10
+#: Seconds for which the index's state is cached, because an engine counts its documents one by one.
+INDEX_LIFETIME = 10
 
 
 def snapshot() -> dict[str, Any]:
-    """Each part is None while what it is asked of is away."""
+    """Returns all parts. A part is None while its source is down."""
     return {
-        "log": _told(_log),
-        "database": _told(_database),
-        "index": _told(_index),
+        "log": _or_none(_log),
+        "database": _or_none(_database),
+        "index": _or_none(_index),
         "reconcile": _reconcile(),
-        "history": history.samples(),
-        "jobs": _told(_jobs),
+        # So that the plot shows the minutes before the page was opened, such as the start of an incident.
+        "history": stats.samples(),
+        "jobs": _or_none(_jobs),
     }
 
 
-def _told(ask: Callable[[], T]) -> T | None:
+def _or_none(read: Callable[[], T]) -> T | None:
     try:
-        return ask()
-    except Exception as error:  # whatever it is, the others still are to be shown
-        logger.warning("the operations page lacks a part: %s", type(error).__name__)
+        return read()
+    except Exception as error:  # The page must still show the other parts.
+        logger.warning("a part of the operations page is missing: %s", type(error).__name__)
         return None
 
 
 def _log() -> dict[str, Any]:
     return {
-        "seconds": vitals.backlog().seconds,
-        "waiting": log.lengths(),
-        "halted": log.halted(),
-        "totals": history.sample(),
+        "seconds": stats.backlog().seconds,
+        "waiting": stream.lengths(),
+        "halted": of_reachable(rollback_guard.halted),
+        "totals": stats.sample(),
         "workers": _workers(),
     }
 
 
 def _workers() -> bool:
     try:
-        vitals.expect_workers()
-    except vitals.WorkersSilent:
+        stats.expect_workers()
+    except stats.WorkersSilent:
         return False
     return True
 
 
 def _database() -> dict[str, Any]:
-    # Named by string, like all wiring: imports run from the search room to this one.
-    lag = import_string("search.outbox.lag")()
+    lag = search().lag()
     return {"dead": DeadEvent.objects.count(), "outbox_entries": lag.entries, "outbox_seconds": lag.seconds}
 
 
 def _index() -> dict[str, Any]:
-    kept = asked(lambda: cache.get("backoffice:index"), None)
-    if kept is None:
-        kept = asdict(import_string("search.backends.get_backend")().state())
-        asked(lambda: cache.set("backoffice:index", kept, INDEX_KEPT), None)
-    return kept
+    state = with_fallback(lambda: cache.get("backoffice:index"), None)
+    if state is None:
+        state = dict(search().index_state())
+        with_fallback(lambda: cache.set("backoffice:index", state, INDEX_LIFETIME), None)
+    return state
 
 
 def _reconcile() -> dict[str, Any] | None:
@@ -87,4 +87,4 @@ def _reconcile() -> dict[str, Any] | None:
 
 
 def _jobs() -> dict[str, Any]:
-    return {job.name: runs.last(job) for job in runs.all_jobs()}
+    return {job.name: job_runs.last(job) for job in job_runs.all_jobs()}

@@ -1,4 +1,4 @@
-"""The Celery application with a pool that ends with its worker and is complete again a second after a loss."""
+"""The Celery application of `make run`. Its pool ends with its worker and replaces a lost process within a second."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from typing import Any
 from celery.signals import worker_init, worker_process_init, worker_ready
 
 from chatsystem.celery import app
-from chatsystem.embedded.tied import end_with_parent
+from chatsystem.embedded.parent_death import end_with_parent
 
 __all__ = ["app"]
 
-#: Seconds between two looks at the pool. Celery looks when it hears of a death, which can be a moment before the kernel
-#: reports it, and then again after 5 s only.
-POOL_LOOK = 1.0
+#: Seconds between two checks of the pool. Celery checks when it notices a death, which may be before the kernel reports
+#: it, and then only after another 5 s.
+POOL_INTERVAL = 1.0
 
 _worker = 0
 
@@ -27,11 +27,11 @@ def remember_worker(**_: object) -> None:
 
 
 @worker_process_init.connect
-def tie_pool_process(**_: object) -> None:
-    """A worker that was killed must not leave drains behind that nobody counts."""
+def end_pool_with_worker(**_: object) -> None:
+    """Ends the pool with its worker. Drains of a killed worker would otherwise run beside those of the next one."""
     end_with_parent(signal.SIGKILL, parent=_worker)
 
 
 @worker_ready.connect
-def look_after_pool(sender: Any, **_: object) -> None:
-    sender.hub.call_repeatedly(POOL_LOOK, sender.pool.maintain_pool)
+def maintain_pool(sender: Any, **_: object) -> None:
+    sender.hub.call_repeatedly(POOL_INTERVAL, sender.pool.maintain_pool)

@@ -1,4 +1,7 @@
-"""`python -m chatsystem.embedded.launch PROGRAM`: ties itself to its parent, waits for its turn, becomes PROGRAM."""
+"""Runs one program of `make run`: `python -m chatsystem.embedded.launch PROGRAM`.
+
+It arranges to end with its parent, waits until the program may start, and then executes the program in its place.
+"""
 
 from __future__ import annotations
 
@@ -9,37 +12,36 @@ import sys
 import time
 from pathlib import Path
 
-from chatsystem.data_dir import DataDir
-from chatsystem.embedded import locks, redis_server
-from chatsystem.embedded.options import BASE_DIR
-from chatsystem.embedded.tied import end_with_parent
+from chatsystem.conf.data_dir import BASE_DIR, DataDir
+from chatsystem.embedded import file_lock, redis_server
+from chatsystem.embedded.parent_death import end_with_parent
 
-#: Seconds between two starts of one program, so that one which cannot start does not keep the machine busy.
+#: Seconds between two starts of one program, so that a program that cannot start does not keep the machine busy.
 PACE = 1.0
-#: Who started this process; checked because that one may be gone before the tie holds.
+#: Variable with the id of the parent, which may be gone before `end_with_parent` takes effect.
 PARENT = "LAUNCHED_BY"
 
 SUPERVISORD_CONFIG = Path(__file__).with_name("supervisord.conf")
 
 
 def main(program: str) -> None:
-    # supervisord is asked to stop in order. Its children are not asked: without it nothing keeps their logs and order,
-    # each of them survives a SIGKILL by design, and the next supervisord starts them at once.
+    # supervisord gets SIGTERM and stops its programs in order. The programs get SIGKILL: without supervisord nothing
+    # reads their logs or keeps their order. Each survives a SIGKILL by design, and the next supervisord restarts it.
     with_signal = signal.SIGTERM if program in ("supervisord", "migrate") else signal.SIGKILL
     end_with_parent(with_signal, parent=int(os.environ[PARENT]))
     data_dir = DataDir(Path(os.environ["DATA_DIR"]))
-    if program in ("redis", "web", "worker", "beat"):
+    if program in ("redis", "web", "worker", "background", "beat"):
         pace(data_dir.run / f"{program}.started")
     if program == "redis":
         hold_redis_lock(data_dir)
-    if program in ("web", "worker", "beat") and os.environ["OWN_REDIS"] == "true":
+    if program in ("web", "worker", "background", "beat") and os.environ["OWN_REDIS"] == "true":
         wait_for_redis(data_dir)
-    # Each thread's own arena would keep what its largest request took, and so would those that are left: without a
-    # fixed threshold a large block, once freed, has others of its size come from an arena (mallopt(3)). The Dockerfile
-    # says the same.
+    # With an arena for each thread, each would keep the memory of its largest request. A fixed threshold is needed
+    # too: malloc would raise it when a large block is freed, and take the next large blocks from an arena (mallopt(3)).
+    # The Dockerfile sets the same.
     os.environ.setdefault("MALLOC_ARENA_MAX", "2")
     os.environ.setdefault("MALLOC_MMAP_THRESHOLD_", "131072")
-    # supervisord's configuration speaks of DATA_DIR's files, the others import and find what is in the project.
+    # supervisord's configuration has paths in DATA_DIR. The other programs import from the project.
     os.chdir(data_dir.root if program == "supervisord" else BASE_DIR)
     words = command(program, data_dir)
     os.environ[PARENT] = str(os.getpid())
@@ -52,23 +54,28 @@ def command(program: str, data_dir: DataDir) -> list[str]:
     if program == "supervisord":
         return [*python, "supervisor.supervisord", "--nodaemon", "--configuration", str(SUPERVISORD_CONFIG)]
     if program == "migrate":
-        return [sys.executable, "manage.py", "migrate", "--no-input", "--verbosity", "1"]
+        return [*python, "chatsystem.embedded.prepare"]
     if program == "redis":
         return redis_server.command(data_dir)
     if program == "web":
-        return [*python, "gunicorn", "--config", "python:chatsystem.embedded.gunicorn_config", "chatsystem.wsgi"]
+        return [*python, "gunicorn", "--config", "python:chatsystem.embedded.gunicorn", "chatsystem.wsgi"]
+    # No component uses the messages between workers.
+    worker = [*celery, "worker", "--pool", "prefork", "--without-gossip", "--without-mingle", "--without-heartbeat"]
+    workers = int(os.environ["WORKERS"])
+    if program == "worker" and workers == 1:
+        return [*worker, "--concurrency", "1"]
     if program == "worker":
-        # Nobody listens to what workers tell each other: there is one.
-        quiet = ["--without-gossip", "--without-mingle", "--without-heartbeat"]
-        return [*celery, "worker", "--pool", "prefork", "--concurrency", os.environ["WORKERS"], *quiet]
+        return [*worker, "--queues", "celery", "--concurrency", str(workers - 1)]
+    if program == "background":
+        return [*worker, "--queues", "background", "--concurrency", "1", "--hostname", "background@%h"]
     if program == "beat":
-        # In memory: the intervals are seconds, so a file of last runs would only be one more thing to break.
+        # Keeps the last runs in memory: the intervals are seconds, so a file would only be one more thing to break.
         return [*celery, "beat", "--scheduler", "celery.beat:Scheduler", "--pidfile", ""]
     raise SystemExit(f"There is no program {program!r}.")
 
 
 def pace(stamp: Path) -> None:
-    """Lets PACE pass between the last start and this one."""
+    """Waits until PACE seconds have passed since the last start."""
     try:
         since = time.time() - stamp.stat().st_mtime
     except FileNotFoundError:
@@ -79,20 +86,20 @@ def pace(stamp: Path) -> None:
 
 
 def hold_redis_lock(data_dir: DataDir) -> None:
-    """Waits until no Redis writes to the folder, and passes the lock on to the Redis that this process becomes.
+    """Waits until no Redis uses the folder, and passes the lock on to the Redis that this process becomes.
 
-    Two of them would write into each other's log, and Redis itself does not check: it takes the socket over.
+    Two Redis servers would write into each other's log. Redis does not check; it takes over the socket.
     """
-    while (descriptor := locks.take(data_dir.run / "redis.lock")) is None:
+    while (descriptor := file_lock.take(data_dir.run / "redis.lock")) is None:
         time.sleep(0.02)
     fcntl.fcntl(descriptor, fcntl.F_SETFD, 0)
-    # What a Redis that was killed had half rewritten: as large as its log, and nobody else removes it.
+    # A killed Redis leaves its unfinished rewrite, which may be as large as its log. Nothing else removes it.
     for draft in data_dir.redis.glob("temp-*"):
         draft.unlink()
 
 
 def wait_for_redis(data_dir: DataDir) -> None:
-    """A web process or worker without its Redis would only fill the logs; reading a long log takes a while."""
+    """Waits until Redis has read its log. A web process or worker without it would only fill the logs."""
     while redis_server.ping(data_dir) != "PONG":
         time.sleep(0.05)
 

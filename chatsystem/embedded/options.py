@@ -1,37 +1,36 @@
-"""What the user chooses: PORT, BIND, DATA_DIR and WORKERS, all from the environment."""
+"""The options of `make run`: PORT, BIND, DATA_DIR and WORKERS, from the environment."""
 
 from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from pathlib import Path
 
-from chatsystem.data_dir import DataDir
-from chatsystem.embedded.refusal import Refusal
+from environs import validate
 
-BASE_DIR = Path(__file__).resolve().parent.parent.parent
+from chatsystem.conf.data_dir import DataDir
+from chatsystem.conf.environment import env, given, without_foreign
 
 
 @dataclass(frozen=True)
 class Options:
     port: int
-    #: The address that gunicorn listens on. Not 0.0.0.0 by default: routes are open unless ADMIN_API_KEY is set.
+    #: The address that gunicorn listens on. By default not 0.0.0.0, since routes are open unless ADMIN_API_KEY is set.
     bind: str
     data_dir: DataDir
-    #: Celery processes, which is also how many drains run at once.
+    #: Number of Celery processes. One of them runs the long tasks and the others drain; a single one does both.
     workers: int
-    #: False where REDIS_URL names a Redis that somebody else runs.
+    #: False when REDIS_URL names a Redis, which is not started here.
     own_redis: bool
 
     @classmethod
     def from_environ(cls) -> Options:
-        root = os.environ.get("DATA_DIR") or str(BASE_DIR / "data")
         return cls(
-            port=_number("PORT", 8000, 1, 65_535),
-            bind=os.environ.get("BIND") or "127.0.0.1",
-            data_dir=DataDir(Path(root).resolve()),
-            workers=_number("WORKERS", 5, 1, 64),
-            own_redis=not os.environ.get("REDIS_URL"),
+            port=env.int("PORT", 8000, validate=validate.Range(1, 65_535)),
+            # Accepts an IPv6 address in brackets, as in URLs, or without, as in sockets.
+            bind=env.str("BIND", "127.0.0.1").removeprefix("[").removesuffix("]"),
+            data_dir=DataDir.from_environ(),
+            workers=env.int("WORKERS", 5, validate=validate.Range(1, 64)),
+            own_redis=not given("REDIS_URL"),
         )
 
     @property
@@ -40,27 +39,29 @@ class Options:
         return f"[{self.bind}]:{self.port}" if ":" in self.bind else f"{self.bind}:{self.port}"
 
     @property
+    def everywhere(self) -> bool:
+        """Whether it listens on every address of this machine."""
+        return self.bind in ("0.0.0.0", "::")
+
+    @property
     def url(self) -> str:
-        """Where this machine reaches the API."""
-        everywhere = {"0.0.0.0": f"127.0.0.1:{self.port}", "::": f"[::1]:{self.port}"}
-        return f"http://{everywhere.get(self.bind, self.netloc)}"
+        """The API's URL on this machine."""
+        here = "[::1]" if self.bind == "::" else "127.0.0.1"
+        return f"http://{here}:{self.port}" if self.everywhere else f"http://{self.netloc}"
 
     def environ(self) -> dict[str, str]:
-        """What every process below the runner gets. Its DATA_DIR also tells whose processes they are."""
+        """Returns the environment of all processes below the runner. DATA_DIR in it also identifies them."""
         return {
-            **os.environ,
+            **without_foreign(os.environ),
+            "BACKGROUND_WORKER": str(self.workers > 1).lower(),
             "BIND": self.bind,
             "DATA_DIR": str(self.data_dir.root),
             "DJANGO_SETTINGS_MODULE": "chatsystem.settings",
+            # Redis ends when the locale is not installed. Python would take its encoding from the locale.
+            "LC_ALL": "C",
+            "PYTHONUTF8": "1",
             "OWN_REDIS": str(self.own_redis).lower(),
             "PORT": str(self.port),
             "PYTHONUNBUFFERED": "1",
             "WORKERS": str(self.workers),
         }
-
-
-def _number(name: str, default: int, smallest: int, largest: int) -> int:
-    text = os.environ.get(name) or str(default)
-    if not (text.isascii() and text.isdigit() and smallest <= int(text) <= largest):
-        raise Refusal(f"{name} has to be a number from {smallest} to {largest}, not {text!r}.")
-    return int(text)

@@ -1,4 +1,4 @@
-"""What has to be true before anything starts. Whatever is not is refused in one sentence, and nothing was started."""
+"""Checks everything that `make run` needs before it starts any process. A failed check is one sentence."""
 
 from __future__ import annotations
 
@@ -13,32 +13,33 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from chatsystem.data_dir import DataDir
-from chatsystem.embedded import locks, redis_server
+from chatsystem.conf.data_dir import DataDir
+from chatsystem.conf.startup import StartupError
+from chatsystem.embedded import file_lock, redis_server
+from chatsystem.embedded.console import say
 from chatsystem.embedded.options import Options
-from chatsystem.embedded.refusal import Refusal
 
-#: Bytes that have to be free to start: room for Redis to rewrite its log, SQLite's WAL and the logs of a day.
+#: Free bytes needed to start: for the rewrite of Redis's log, SQLite's WAL and the logs of a day.
 MIN_FREE = 200 * 1024 * 1024
-#: Seconds that the processes of a runner which was killed are given to end in order.
+#: Seconds for the processes of a killed runner to end in order.
 LEFTOVERS_TIMEOUT = 45.0
-#: Seconds that a port is given to become free: the kernel needs a moment to take a killed server apart.
+#: Seconds for a port to become free. The kernel needs a moment to clean up a killed server.
 PORT_TIMEOUT = 2.0
 
 
 @contextmanager
 def claimed(options: Options) -> Iterator[None]:
-    """Checks everything and holds DATA_DIR for the time of the `with`."""
+    """Checks everything and holds DATA_DIR during the `with` block."""
     data_dir = options.data_dir
-    # What is written here are messages and keys: nobody else's to read.
+    # The files hold messages and keys, so only this user may read them.
     os.umask(0o077)
     make_folders(data_dir)
     check_room(data_dir)
-    descriptor = locks.take(data_dir.run / "lock")
+    descriptor = file_lock.take(data_dir.run / "lock")
     if descriptor is None:
-        raise Refusal(
-            f"DATA_DIR {data_dir.root} is in use by another make run (process {locks.holder(data_dir.run / 'lock')}); "
-            "stop that one or choose another DATA_DIR."
+        raise StartupError(
+            f"DATA_DIR {data_dir.root} is in use by another make run "
+            f"(process {file_lock.holder(data_dir.run / 'lock')}); stop that one or choose another DATA_DIR."
         )
     try:
         if options.own_redis:
@@ -54,50 +55,52 @@ def claimed(options: Options) -> Iterator[None]:
 def make_folders(data_dir: DataDir) -> None:
     try:
         data_dir.root.mkdir(mode=0o700, parents=True, exist_ok=True)
-        # Those of the last run: a power cut may have left half of a file.
+        # Removes the metrics of the last run, since a power cut may have left half a file.
         shutil.rmtree(data_dir.metrics, ignore_errors=True)
         for folder in (data_dir.run, data_dir.logs, data_dir.redis, data_dir.redis_socket.parent):
             folder.mkdir(mode=0o700, exist_ok=True)
             _check_ours(folder)
     except OSError as error:
-        raise Refusal(f"DATA_DIR {data_dir.root} cannot be used: {error.strerror} ({error.filename}).") from None
+        raise StartupError(f"DATA_DIR {data_dir.root} cannot be used: {error.strerror} ({error.filename}).") from None
     if not os.access(data_dir.root, os.W_OK | os.X_OK):
-        raise Refusal(f"DATA_DIR {data_dir.root} cannot be used: this user may not write to it.")
+        raise StartupError(f"DATA_DIR {data_dir.root} cannot be used: this user may not write to it.")
 
 
 def _check_ours(folder: Path) -> None:
-    """The socket's folder may be in the temporary folder, where anybody could have made one of that name before."""
+    """Raises StartupError for a folder of another user. Anybody could have created it in the temporary folder."""
     found = folder.lstat()
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & stat.S_IWOTH:
-        raise Refusal(f"{folder} has to be a folder of the user who runs this, and nobody else's to write to.")
+        raise StartupError(
+            f"{folder} has to be a folder of the user who runs this, and writable by no other user; remove it."
+        )
 
 
 def check_room(data_dir: DataDir) -> None:
     free = shutil.disk_usage(data_dir.root).free
     if free < MIN_FREE:
-        raise Refusal(
+        raise StartupError(
             f"The disk of DATA_DIR {data_dir.root} has {free // 2**20} MB free, "
             f"and {MIN_FREE // 2**20} MB are needed to start."
         )
 
 
 def wait_for_leftovers(data_dir: DataDir) -> None:
-    """Waits for the Redis of a runner that was killed: it is the last process that its supervisord ends.
+    """Waits for the Redis of a killed runner, which is the last process that its supervisord ends.
 
-    Two Redis on one folder would write into each other's log, so this one does not start before that one is gone.
+    Two Redis servers on one folder would write into each other's log.
     """
     deadline = time.monotonic() + LEFTOVERS_TIMEOUT
-    told = False
-    while (descriptor := locks.take(data_dir.run / "redis.lock")) is None:
+    announced = False
+    while (descriptor := file_lock.take(data_dir.run / "redis.lock")) is None:
         if time.monotonic() > deadline:
-            holder = locks.holder(data_dir.run / "redis.lock")
-            raise Refusal(
+            holder = file_lock.holder(data_dir.run / "redis.lock")
+            raise StartupError(
                 f"DATA_DIR {data_dir.root} is in use by the Redis of an earlier run (process {holder}); "
                 "end that process or choose another DATA_DIR."
             )
-        if not told:
-            print("The last run on this DATA_DIR is still ending; waiting for it.", flush=True)
-            told = True
+        if not announced:
+            say("The last run on this DATA_DIR is still ending; waiting for it.")
+            announced = True
         time.sleep(0.05)
     os.close(descriptor)
 
@@ -106,9 +109,9 @@ def check_port(options: Options) -> None:
     deadline = time.monotonic() + PORT_TIMEOUT
     while error := _cannot_listen(options):
         if error.errno != errno.EADDRINUSE:
-            raise Refusal(f"{options.netloc} cannot be listened on: {error.strerror}; choose another BIND or PORT.")
+            raise StartupError(f"Cannot listen on {options.netloc}: {error.strerror}; choose another BIND or PORT.")
         if time.monotonic() > deadline:
-            raise Refusal(f"Port {options.port} of {options.bind} is in use; choose another PORT.")
+            raise StartupError(f"Port {options.port} of {options.bind} is in use; choose another PORT.")
         time.sleep(0.05)
 
 
@@ -118,7 +121,7 @@ def _cannot_listen(options: Options) -> OSError | None:
             options.bind, options.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
         with socket.socket(family, kind, protocol) as probe:
-            # As gunicorn does: connections of the last run in TIME_WAIT are no obstacle, a listener is.
+            # Like gunicorn: connections of the last run in TIME_WAIT do not prevent a bind, but a listener does.
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(address)
     except OSError as error:
@@ -127,8 +130,8 @@ def _cannot_listen(options: Options) -> OSError | None:
 
 
 def keep_secret_key(path: Path) -> None:
-    """Makes Django's SECRET_KEY once. Renamed into place: a run killed half-way leaves no half key."""
-    if path.exists():
+    """Creates Django's SECRET_KEY once. The rename keeps a run that is killed half-way from leaving half a key."""
+    if path.exists() and path.read_text().strip():
         return
     draft = path.with_suffix(".new")
     draft.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""gunicorn's own lines, in the shape of all others. Documented in docs/operations.md."""
+"""Formats gunicorn's log lines like all others. Documented in docs/logs.md."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ from chatsystem.logs import config
 
 
 class GunicornLogger(Logger):
-    """gunicorn's setting for this, `logconfig_dict`, would also turn its access log on, which names each path."""
+    """Applies the product's logging configuration.
+
+    gunicorn's setting `logconfig_dict` would also turn on the access log, which contains each path.
+    """
 
     def setup(self, cfg: Any) -> None:
         super().setup(cfg)

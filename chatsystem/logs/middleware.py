@@ -1,4 +1,4 @@
-"""Names each request, and tells of those that took long. Documented in docs/operations.md."""
+"""Gives each request an id, and logs slow requests. Documented in docs/logs.md."""
 
 from __future__ import annotations
 
@@ -15,29 +15,29 @@ logger = logging.getLogger(__name__)
 
 
 class RequestLog:
-    """The outermost of MIDDLEWARE: what the others log belongs to the request, too."""
+    """Comes first in MIDDLEWARE, so that the lines of the other middleware get the request's id too."""
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
         self.get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
         name = given_or_new(request.META.get("HTTP_X_REQUEST_ID"))
-        # Threads answer one request after the other: an id that stayed would be in lines of the next one.
+        # Reset below: the thread's next request would otherwise log this id.
         token = request_id.set(name)
         began = time.perf_counter()
         try:
             response = self.get_response(request)
             seconds = time.perf_counter() - began
             if seconds > settings.SLOW_REQUEST_SECONDS:
-                tell(request, response.status_code, seconds)
+                log_slow(request, response.status_code, seconds)
         finally:
             request_id.reset(token)
         response.headers["X-Request-ID"] = name
         return response
 
 
-def tell(request: HttpRequest, status: int, seconds: float) -> None:
-    # The route's pattern and never the path, which holds a token.
+def log_slow(request: HttpRequest, status: int, seconds: float) -> None:
+    # The route's pattern, since the path holds a token.
     route = request.resolver_match.route if request.resolver_match else "none"
     logger.warning(
         "slow request: %s %s answered %d in %.3f s",

@@ -1,6 +1,6 @@
-"""Logs without tokens and bodies. Documented in docs/security.md.
+"""Keeps tokens and texts out of the logs. Documented in docs/security.md.
 
-A path holds a token, and what an exception says may hold anything: a row, a request's text, a key.
+A path holds a token. An exception's message may hold a row, a request's text or a key.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ from collections.abc import Iterator
 
 
 class RouteForPath(logging.Filter):
-    """For `django.request`: a record names the route, and where it went wrong without what the exceptions say."""
+    """For `django.request`: logs the route in place of the path, and a traceback without the exceptions' messages."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         if "request" not in record.__dict__:
-            # It has been here: a logger keeps its filters when it is configured again, as gunicorn and Django both do.
+            # Already filtered: gunicorn and Django both configure logging, and a logger keeps its earlier filters.
             return True
-        # Not left there: a formatter or handler may print it, and its representation is the path.
+        # Removed from the record, since a formatter or handler may print the request, and its repr is the path.
         match = getattr(record.__dict__.pop("request"), "resolver_match", None)
         record.msg = "answered %s at %s"
         record.args = (getattr(record, "status_code", None), match.route if match else "no route")
@@ -28,20 +28,20 @@ class RouteForPath(logging.Filter):
 
 
 class TypeForException(logging.Filter):
-    """For `celery.app.trace`: a task that failed is told with its exception's type, and the traceback likewise."""
+    """For `celery.app.trace`: logs the type of a failed task's exception, and a traceback without messages."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         if record.exc_info and record.exc_info[1] and isinstance(record.args, dict):
-            told = without_values(record.exc_info[1])
-            # In place: the record has it a second time, as `data`.
-            record.args |= {"exc": type(record.exc_info[1]).__name__, "traceback": told}
-            record.exc_text = told
+            clean = without_values(record.exc_info[1])
+            # In place, since the record holds the same dictionary a second time, as `data`.
+            record.args |= {"exc": type(record.exc_info[1]).__name__, "traceback": clean}
+            record.exc_text = clean
             record.exc_info = None
         return True
 
 
 def without_values(error: BaseException) -> str:
-    """The traceback, and the types of the exceptions without their words."""
+    """Returns the traceback with the types of the exceptions, without their messages."""
     lines = []
     for each in reversed(list(_chain(error))):
         lines += traceback.format_tb(each.__traceback__)
@@ -50,7 +50,7 @@ def without_values(error: BaseException) -> str:
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    """The exception, what it came of, and so on."""
+    """Yields the exception, its cause or context, and so on."""
     while error is not None:
         yield error
         error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)

@@ -1,7 +1,6 @@
-"""Carries a request's id to the tasks that it asks for, and leaves Celery's lines to LOGGING.
+"""Passes a request's id on to its tasks, and leaves Celery's logging to LOGGING. Documented in docs/logs.md.
 
-The id is a header of Celery's message: a worker that does not know it runs the task all the same, and so does one that
-misses it. Documented in docs/operations.md.
+The id is an optional header of Celery's message, so older and newer workers understand each other.
 """
 
 from __future__ import annotations
@@ -25,16 +24,16 @@ def send_along(headers: dict[str, Any], **kwargs: object) -> None:
 
 @task_prerun.connect
 def take_over(task: Task[Any, Any], **kwargs: object) -> None:
-    # Without one, that of the task before is not to stay.
+    # Set even when empty, or the id of the previous task would remain.
     request_id.set(task.request.get(HEADER) or "")
 
 
 @celeryd_init.connect
 def log_warnings(**kwargs: object) -> None:
-    # Celery does so itself, but after the first of its own.
+    # Celery does this too, but after its first warnings.
     logging.captureWarnings(True)
 
 
 @setup_logging.connect
 def leave_as_it_is(**kwargs: object) -> None:
-    """Django has set it up by LOGGING. Where somebody listens to this signal, Celery does not."""
+    """Keeps Django's logging configuration. Celery sets up its own unless this signal has a receiver."""

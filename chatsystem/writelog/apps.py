@@ -16,7 +16,7 @@ class WriteLogConfig(AppConfig):
 
 
 def add_partitions(using: str, **kwargs: object) -> None:
-    """The rows that drains lock are there before anyone drains, after a migration as after a flush."""
+    """Creates the rows that drains lock, after a migration and after a flush."""
     from chatsystem.writelog.keys import PARTITIONS
     from chatsystem.writelog.models import Partition
 

@@ -1,39 +1,44 @@
-"""Many rows, few statements, and none that is too large for the server. Documented in docs/write-log.md."""
+"""Writes many rows in few statements, none too large for the server. The persisters use it.
+
+Documented in docs/write-log.md.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from typing import TypeVar
 
 from django.db import connection
 from django.db.models import Model
 
-from chatsystem.writelog.arrival import to_datetime
+from chatsystem.writelog.counts import ChildCount
+from chatsystem.writelog.events import Change, PoisonEvent, to_datetime
 
 M = TypeVar("M", bound=Model)
 T = TypeVar("T")
 
-#: A row to insert: the SQL of its values, with a %s for each of its texts, and those.
+#: A row to insert: the SQL of its values, with a %s for each text, and the texts.
 Row = tuple[str, tuple[str, ...]]
 
-#: Rows that one statement updates: each has a branch in it, which the database tries one after the other.
+#: Rows that one statement updates. Each row is a CASE branch, and the database tries the branches one by one.
 UPDATED_AT_ONCE = 100
-#: Characters of text in one statement. Each has four bytes at most, and two when it is escaped: 4 MB, of the 16 MB that
-#: MySQL takes (max_allowed_packet).
+#: Characters of text in one statement. A character has up to four bytes, or two when escaped: at most 4 MB of the 16 MB
+#: that MySQL takes (max_allowed_packet).
 TEXT_AT_ONCE = 1_000_000
 
 
 def insert(model: type[Model], names: Sequence[str], rows: Iterable[Row]) -> None:
-    """Inserts rows: the values of the attributes `names`. The rest has its defaults.
+    """Inserts rows: the values of the attributes `names`, and defaults for all others.
 
-    Numbers and moments stand in the SQL, as only texts have to be escaped: a drain spent a fifth of its time on handing
-    each value to the driver, as executemany does, and two thirds on what bulk_create does with it.
+    Numbers and times are part of the SQL, since only texts need escaping. A drain spent a fifth of its time on passing
+    each value to the driver with executemany, and two thirds in bulk_create.
     """
     quote = connection.ops.quote_name
     fields = [field for field in model._meta.local_concrete_fields if not field.primary_key]
     others = [field for field in fields if field.attname not in names]
-    # A field's column has the name of its attribute: chat_id, for one.
+    # A column is named like its attribute, for example chat_id.
     columns = ", ".join(quote(name) for name in (*names, *(field.attname for field in others)))
     defaults = [field.get_db_prep_save(field.get_default(), connection) for field in others]
     places = ", %s" * len(defaults)
@@ -45,7 +50,7 @@ def insert(model: type[Model], names: Sequence[str], rows: Iterable[Row]) -> Non
 
 
 def moments() -> Callable[[int], str]:
-    """Makes of an arrival its SQL, of which each second's is made once."""
+    """Returns a function from an arrival to its SQL literal. It formats each second once."""
 
     @cache
     def beginning(second: int) -> str:
@@ -53,7 +58,7 @@ def moments() -> Callable[[int], str]:
 
     def moment(arrival: int) -> str:
         second, micros = divmod(arrival, 1_000_000)
-        # Without a fraction where it is zero, as Django has it: SQLite compares the texts.
+        # No fraction where it is zero, as Django writes it: SQLite compares the texts.
         return f"'{beginning(second)}.{micros:06}'" if micros else f"'{beginning(second)}'"
 
     return moment
@@ -65,7 +70,7 @@ def update(model: type[M], rows: Iterable[M], text_field: str, *other_fields: st
 
 
 def _chunks(rows: Iterable[T], length: Callable[[T], int]) -> Iterator[list[T]]:
-    """`length` is that of a row's texts."""
+    """Splits rows into chunks of at most TEXT_AT_ONCE characters. `length` counts the characters of a row."""
     chunk: list[T] = []
     size = 0
     for row in rows:
@@ -77,3 +82,67 @@ def _chunks(rows: Iterable[T], length: Callable[[T], int]) -> Iterator[list[T]]:
         size += text
     if chunk:
         yield chunk
+
+
+def update_newer(model: type[Model], text_field: str, pairs: Iterable[tuple[Model | None, Change]]) -> None:
+    """Writes each change to its stored row unless the row is newer: the last write by arrival wins.
+
+    Raises `PoisonEvent` for a change without a row.
+    """
+    newer = []
+    for row, change in pairs:
+        if row is None:
+            raise PoisonEvent(f"there is no row to update for {change.path.rpartition('/')[2]}")
+        moment = to_datetime(change.arrival)
+        if row.last_request_time < moment:  # type: ignore[attr-defined]
+            setattr(row, text_field, change.text)
+            row.last_request_time = moment  # type: ignore[attr-defined]
+            newer.append(row)
+    update(model, newer, text_field, "last_request_time")
+
+
+def store_children(
+    model: type[Model],
+    foreign_key: str,
+    text_field: str,
+    parent_ids: Mapping[str, int],
+    changes: Sequence[Change],
+    count: ChildCount,
+) -> dict[int, list[int]]:
+    """Stores the changes of numbered children and adds the inserted rows to their parents' counts.
+
+    `parent_ids` maps the path of each stored parent to its primary key. Returns what was stored: primary key → numbers.
+
+    Raises `PoisonEvent` for a change without its parent or its row, and IntegrityError for a number that is stored.
+    """
+    moment = moments()
+    numbers: dict[int, list[int]] = defaultdict(list)
+    inserted: Counter[int] = Counter()
+    fresh: list[Row] = []
+    changed: dict[int, list[Change]] = defaultdict(list)
+    for change in changes:
+        parent, _, name = change.path.rpartition("/")
+        parent_id = parent_ids.get(parent)
+        if parent_id is None:
+            raise PoisonEvent("its parent is not stored")
+        number = int(name)
+        numbers[parent_id].append(number)
+        if change.created is None:
+            changed[parent_id].append(change)
+            continue
+        inserted[parent_id] += 1
+        created = moment(change.created)
+        arrived = created if change.arrival == change.created else moment(change.arrival)
+        fresh.append((f"{parent_id}, {number}, {created}, {arrived}, %s", (change.text,)))
+    insert(model, (f"{foreign_key}_id", "number", "created_at", "last_request_time", text_field), fresh)
+    count.add(inserted)
+
+    pairs: list[tuple[Model | None, Change]] = []
+    for parent_id, of_parent in changed.items():
+        rows = model._default_manager.filter(
+            **{foreign_key: parent_id, "number__in": [change.number for change in of_parent]}
+        )
+        stored = {row.number: row for row in rows}
+        pairs += [(stored.get(change.number), change) for change in of_parent]
+    update_newer(model, text_field, pairs)
+    return dict(numbers)

@@ -1,4 +1,4 @@
-"""The counts that parents carry: moved by the drain, proved by the reconcile. Documented in docs/counts.md."""
+"""The counts of children: the drain updates them, the reconcile verifies them. Documented in docs/counts.md."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from django.db.models import Count, F, Model, OuterRef, QuerySet, Subquery
 from django.db.models.functions import Coalesce
 from django.utils.module_loading import import_string
 
-from chatsystem.cache import asked
-from chatsystem.writelog import vitals
+from chatsystem.cache import with_fallback
+from chatsystem.writelog import stats
+from chatsystem.writelog.exceptions import LogUnavailable
 from chatsystem.writelog.keys import partition_of
 from chatsystem.writelog.partitions import locked
-from chatsystem.writelog.state import LogUnavailable
 
 logger = logging.getLogger(__name__)
 
-#: Parents that one look covers: few enough that even large ones are counted within a statement's time-out.
+#: Parents that one query counts: few enough that even large ones stay within a statement's time-out.
 SLICE = 100
 
-#: What the last reconcile found, in the cache: for people to look at, and for nothing else.
+#: Cache key of the last reconcile's result, for people to look at and for nothing else.
 LAST_RECONCILE = "writelog:reconciled"
 
 
@@ -42,20 +42,20 @@ class Drift:
 
 @dataclass(frozen=True)
 class ChildCount:
-    """One count: `parent.field` is the number of `child` rows whose `foreign_key` is the parent."""
+    """A count: `parent.field` is the number of `child` rows whose `foreign_key` is the parent."""
 
     parent: type[Model]
     field: str
     child: type[Model]
     foreign_key: str
-    #: The look-up that leads from the parent to its application's token, which names the partition.
+    #: The look-up from the parent to its application's token, which determines the partition.
     token: str
 
     def __str__(self) -> str:
         return f"{self.parent._meta.model_name}.{self.field}"
 
-    def move(self, inserted: Counter[int]) -> None:
-        """Adds what the running transaction has inserted: parent id → rows. Marks the parents for the reconcile."""
+    def add(self, inserted: Counter[int]) -> None:
+        """Adds the rows that this transaction inserted (parent id → rows). Marks these parents for a reconcile."""
         by_increment: dict[int, list[int]] = defaultdict(list)
         for parent_id, rows in inserted.items():
             by_increment[rows].append(parent_id)
@@ -65,7 +65,7 @@ class ChildCount:
             )
 
     def drifts(self, parents: QuerySet) -> list[Drift]:
-        """Those of `parents` whose count is wrong. One statement sees one state, so a running drain is no drift."""
+        """Returns the parents with a wrong count. One statement sees one state, so a running drain is no drift."""
         wrong = parents.annotate(actual_count=self._actual()).exclude(actual_count=F(self.field))
         return [Drift(*row) for row in wrong.values_list("pk", self.token, self.field, "actual_count")]
 
@@ -74,7 +74,7 @@ class ChildCount:
         return Coalesce(Subquery(children.values(self.foreign_key).annotate(n=Count("pk")).values("n")), 0)
 
     def repair(self, parent_ids: Iterable[int], partition: int) -> list[Drift]:
-        """Counts again under the partition's lock, where no drain can add a row between the count and its writing."""
+        """Counts again under the partition's lock, so that no drain adds a row between counting and writing."""
         with locked(partition):
             parents = self.parent._default_manager.filter(pk__in=list(parent_ids))
             drifts = self.drifts(parents)
@@ -82,15 +82,15 @@ class ChildCount:
                 self.parent._default_manager.filter(pk=drift.parent_id).update(**{self.field: drift.actual})
             parents.filter(recount_due=True).update(recount_due=False)
         if drifts:
-            # The line below tells of it, too, where Redis is away.
+            # If Redis is down, the log line below still reports the drift.
             with suppress(LogUnavailable):
-                vitals.count_drifts(partition, len(drifts))
+                stats.count_drifts(partition, len(drifts))
         for drift in drifts:
             logger.error("%s drifted: id %d had %d, has %d", self, drift.parent_id, drift.stored, drift.actual)
         return drifts
 
     def slices(self) -> Iterator[QuerySet]:
-        """All parents, by ranges of the primary key."""
+        """Yields all parents, by ranges of the primary key."""
         last = 0
         while True:
             ids = self.parent._default_manager.filter(pk__gt=last).order_by("pk").values_list("pk", flat=True)[:SLICE]
@@ -99,17 +99,17 @@ class ChildCount:
             yield self.parent._default_manager.filter(pk__gt=last, pk__lte=found[-1])
             last = found[-1]
 
-    def prove(self, *, repair: bool) -> Iterator[tuple[int, list[Drift]]]:
-        """Looks at all parents, slice by slice: how many, and what differed, which `repair` mends."""
+    def verify(self, *, repair: bool) -> Iterator[tuple[int, list[Drift]]]:
+        """Verifies all parents, slice by slice. Yields the number verified and the drifts, which `repair` corrects."""
         for parents in self.slices():
             drifts = self.drifts(parents)
             if drifts and repair:
-                # Counted again under the lock: another process may have repaired it by now.
+                # Counts again under the lock: another process may have repaired it by now.
                 drifts = self.repair_all((drift.parent_id, drift.token) for drift in drifts)
             yield parents.count(), drifts
 
     def repair_all(self, parents: Iterable[tuple[int, str]]) -> list[Drift]:
-        """Repairs parents given as (id, token), partition by partition."""
+        """Repairs parents, given as (id, token), partition by partition."""
         by_partition: dict[int, list[int]] = defaultdict(list)
         for parent_id, token in parents:
             by_partition[partition_of(token)].append(parent_id)
@@ -122,7 +122,7 @@ def all_counts() -> list[ChildCount]:
 
 @dataclass(frozen=True, slots=True)
 class Reconciled:
-    """When counts were last proved, and when, and how much, drift was last found. None: never, as far as is known."""
+    """When the counts were last verified, and when how many drifts were last found (None: never, as far as known)."""
 
     at: float
     drifts: int = 0
@@ -130,7 +130,7 @@ class Reconciled:
 
 
 def last_reconcile() -> Reconciled | None:
-    found: Reconciled | None = asked(lambda: cache.get(LAST_RECONCILE), None)
+    found: Reconciled | None = with_fallback(lambda: cache.get(LAST_RECONCILE), None)
     return found
 
 
@@ -138,11 +138,11 @@ def note_reconcile(drifts: int) -> None:
     now = time.time()
     before = last_reconcile() or Reconciled(now)
     noted = Reconciled(now, drifts, now) if drifts else replace(before, at=now)
-    asked(lambda: cache.set(LAST_RECONCILE, noted, None), None)
+    with_fallback(lambda: cache.set(LAST_RECONCILE, noted, None), None)
 
 
 def reconcile_due() -> list[Drift]:
-    """Proves the counts that drains have moved since the last time, repairs what is wrong, and returns it."""
+    """Verifies the counts that drains have moved since the last time. Repairs and returns the wrong ones."""
     drifts = []
     for count in all_counts():
         due = count.parent._default_manager.filter(recount_due=True)

@@ -1,4 +1,4 @@
-"""The drain: events leave the log and become rows, in bulk and in order. Documented in docs/write-log.md."""
+"""The drain: moves events from the log into rows, in bulk and in order. Documented in docs/write-log.md."""
 
 from __future__ import annotations
 
@@ -12,46 +12,51 @@ from django.db import DatabaseError, OperationalError, connection, transaction
 from django.utils import timezone
 from django.utils.module_loading import import_string
 
-from chatsystem.writelog import bulk, log
-from chatsystem.writelog.arrival import to_micros
-from chatsystem.writelog.errors import CONNECTION_LOST, is_of_the_row, is_passing
-from chatsystem.writelog.events import Change, Event, depth, fold
+from chatsystem.writelog import bulk, ownership, stats, stream
+from chatsystem.writelog.database_errors import CONNECTION_LOST, is_of_the_row, is_passing
+from chatsystem.writelog.events import Change, Event, depth, fold, to_micros
+from chatsystem.writelog.exceptions import Superseded
 from chatsystem.writelog.models import DeadEvent
 from chatsystem.writelog.partitions import locked
+from chatsystem.writelog.redis_client import groups
 
 logger = logging.getLogger(__name__)
 
-#: Events of one transaction: enough to be bulk, few enough that a lock is not held for long.
+#: Events of one transaction: enough for bulk statements, few enough to release the lock soon.
 BATCH = 2_000
-NOTHING = log.Left(0, hinted=False)
-#: Seconds between the tries of a batch that the database could not take just now. Then it is left to the sweep.
+NOTHING = stream.Left(0, hinted=False)
+#: Seconds between the tries of a batch that the database could not take just now. After them the sweep takes over.
 RETRY_DELAYS = (0.05, 0.25)
 
 
 def drain(partition: int, seconds: float = float("inf"), *, skip: bool = False) -> int:
-    """Stores the partition's events until none is left that nobody else sees to, or `seconds` are over.
+    """Stores the partition's events until the log is empty, another drain takes over, or `seconds` are over.
 
-    Returns how many. With `skip` it leaves a partition alone that somebody else drains, who will see our events too.
+    Returns the number of stored events. With `skip`, leaves a partition alone that another process drains: that drain
+    stores our events too.
     """
     deadline = time.monotonic() + seconds
-    waits = log.begin_drain(partition) > 0
+    waits = stream.begin_drain(partition) > 0
     drained = 0
     while waits:
         began = time.perf_counter()
-        count, left = _drain_batch_in_tries(partition, skip)
-        _tell_if_slow(partition, count, time.perf_counter() - began)
+        count, left = _retry_batch(partition, skip)
+        _log_if_slow(partition, count, time.perf_counter() - began)
         drained += count
-        # What has come since may have hinted: it is left to that drain, which stores more of it at once. A drain that
-        # was asked for and found us at it does not come again.
+        # Events that arrive meanwhile trigger another drain, which stores more of them at once. If that drain ran and
+        # found the partition taken, it does not come again: then we go on.
         waits = left.events > 0 and (count == BATCH or not left.hinted) and time.monotonic() <= deadline
     return drained
 
 
 def drain_present(waiting: Mapping[int, int], progress: Callable[[int], object] = int) -> int:
-    """Stores what the partitions held when `waiting` was read, calling `progress` with each batch; returns how many.
+    """Stores what the partitions held when `waiting` was read, and returns the number of events.
 
-    No more than was there: under a stream of writes it would never end.
+    Calls `progress` with the size of each batch. Ignores later events: under constant writes it would never end.
+    Raises `Superseded` if another Redis is the owner.
     """
+    for partitions in groups():
+        ownership.confirm(partitions)
     stored = 0
     for partition, length in waiting.items():
         while length > 0 and (batch := drain(partition, seconds=0)):
@@ -61,7 +66,7 @@ def drain_present(waiting: Mapping[int, int], progress: Callable[[int], object] 
     return stored
 
 
-def _tell_if_slow(partition: int, events: int, seconds: float) -> None:
+def _log_if_slow(partition: int, events: int, seconds: float) -> None:
     if seconds > settings.SLOW_DRAIN_SECONDS:
         logger.warning(
             "slow drain: partition %d, %d events in %.3f s",
@@ -72,32 +77,39 @@ def _tell_if_slow(partition: int, events: int, seconds: float) -> None:
         )
 
 
-def _drain_batch_in_tries(partition: int, skip: bool) -> tuple[int, log.Left]:
-    """Each try reads anew: a commit whose answer was lost may have stored it all, which `drained_through` tells."""
+def _retry_batch(partition: int, skip: bool) -> tuple[int, stream.Left]:
+    """Drains a batch, in up to three tries.
+
+    Each try reads the log again: a commit whose answer was lost may have stored everything, as `drained_through` shows.
+    """
     for delay in RETRY_DELAYS:
         try:
             return _drain_batch(partition, skip)
         except OperationalError as error:
             if not is_passing(error):
                 raise
-            logger.warning("partition %d is tried again: %s", partition, error)
+            logger.warning("retrying partition %d: %s", partition, error)
             connection.close_if_unusable_or_obsolete()
             time.sleep(delay)
     return _drain_batch(partition, skip)
 
 
-def _drain_batch(partition: int, skip: bool) -> tuple[int, log.Left]:
-    """Returns the number of events, and what is left for us: nothing when somebody else is at it."""
+def _drain_batch(partition: int, skip: bool) -> tuple[int, stream.Left]:
+    """Returns the number of stored events, and what is left for us: nothing if another drain holds the partition."""
     with locked(partition, skip=skip) as row:
         if row is None:
             return 0, NOTHING
         began = time.monotonic()
-        # Read under the lock: who read before it could hold what the lock's last holder has stored meanwhile.
-        events = log.read(partition, BATCH)
+        # Read under the lock: read earlier, the batch could hold events that the last holder has stored meanwhile.
+        batch = stream.read(partition, BATCH)
+        events = batch.events
         if not events:
             return 0, NOTHING
-        # At or below the mark an event was stored by a drain that died before it could remove it, or came back with an
-        # older Redis.
+        # An old primary, or another host's Redis. Its events may have numbers that the owner has given to others.
+        if batch.passed_by != row.owner:
+            raise Superseded(f"partition {partition}: its log is not the owner's")
+        # Events at or below the mark are stored. A drain died before it removed them, or an older Redis brought them
+        # back.
         fresh = [event for event in events if event.arrival > row.drained_through]
         dead = store(fresh)
         now = bulk.moments()(to_micros(timezone.now()))
@@ -111,21 +123,23 @@ def _drain_batch(partition: int, skip: bool) -> tuple[int, log.Left]:
         bulk.insert(DeadEvent, ("partition_id", "arrival", "died_at", "verb", "path", "text", "error"), refused)
         dead_arrivals = {event.arrival for event, _ in dead}
         if len(fresh) < len(events):
-            # What that drain set aside stays pending too: reads have it from nowhere else.
-            back_again = DeadEvent.objects.filter(partition=row, arrival__range=(events[0].arrival, events[-1].arrival))
-            dead_arrivals |= set(back_again.values_list("arrival", flat=True))
+            # The dead letters of that drain stay pending too: reads find them nowhere else.
+            earlier = DeadEvent.objects.filter(partition=row, arrival__range=(events[0].arrival, events[-1].arrival))
+            dead_arrivals |= set(earlier.values_list("arrival", flat=True))
         through = max(row.drained_through, events[-1].arrival)
         row.drained_through = through
         row.save(update_fields=["drained_through"])
-    # Only now: the other way round a crash between the two would lose the events.
-    return len(events), log.remove(partition, through, events, dead_arrivals, time.monotonic() - began)
+    # Only after the commit: in the other order a crash between the two would lose the events.
+    lease = ownership.lease_of(row.owner, batch.at) if fresh else ownership.NO_LEASE
+    counted = stats.of_drain(time.monotonic() - began, len(events))
+    return len(events), stream.remove(partition, through, events, dead_arrivals, counted, lease)
 
 
 def store(events: Sequence[Event]) -> list[tuple[Event, Exception]]:
-    """Writes the events' outcome in the running transaction; returns those that cannot be stored, with the reason.
+    """Stores the outcome of the events in the running transaction. Returns those that cannot be stored, with errors.
 
-    A batch that the database refuses is halved until the bad event stands alone: it never blocks its neighbours.
-    Raises whatever is no fault of an event (errors.py); then the whole transaction is to be tried again.
+    Bisects a batch that the database refuses until the bad event is alone, so that it never blocks its neighbours.
+    Raises errors that are no fault of an event (database_errors.py): then the whole transaction must be retried.
     """
     if not events:
         return []
@@ -135,7 +149,7 @@ def store(events: Sequence[Event]) -> list[tuple[Event, Exception]]:
         return []
     except (DatabaseError, ValueError, LookupError) as error:
         if connection.needs_rollback:
-            # The connection broke as the savepoint was rolled back, and Django goes on with the error before that one.
+            # The connection broke while the savepoint was rolled back. Django goes on with the earlier error.
             raise OperationalError(CONNECTION_LOST, "the savepoint could not be rolled back") from error
         if not is_of_the_row(error):
             raise
@@ -147,7 +161,7 @@ def store(events: Sequence[Event]) -> list[tuple[Event, Exception]]:
 
 
 def _write(events: Sequence[Event]) -> None:
-    """Parents before children, so that a child finds its parent stored."""
+    """Stores parents before children, so that a child finds its parent."""
     levels: dict[int, list[Change]] = defaultdict(list)
     for change in fold(events):
         levels[depth(change.path)].append(change)

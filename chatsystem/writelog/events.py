@@ -1,16 +1,24 @@
-"""What the log holds, and what a batch of it comes to. Documented in docs/write-log.md."""
+"""Events of the log, their arrival timestamps, and the outcome of a batch. Documented in docs/write-log.md.
+
+An arrival is microseconds since 1970 by the clock of Redis. It is at once an event's identity, its place in the log and
+its version.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from datetime import datetime, timedelta, timezone
 from typing import NamedTuple
 
 CREATE = "create"
 UPDATE = "update"
 
+UNIX_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+MICROSECOND = timedelta(microseconds=1)
+
 
 class PoisonEvent(ValueError):
-    """An event that can never be stored as it stands: its parent or its row does not exist, or its path is no path."""
+    """The event can never be stored as it is: its parent or its row does not exist, or its path is malformed."""
 
 
 class Event(NamedTuple):
@@ -23,7 +31,7 @@ class Event(NamedTuple):
 
 
 class Change(NamedTuple):
-    """What a batch makes of one entity: `created` is the arrival of its create, None when it was stored before."""
+    """The outcome of a batch for one entity. `created` is the arrival of its create; None for a stored entity."""
 
     path: str
     created: int | None
@@ -43,13 +51,22 @@ class Change(NamedTuple):
         return int(self.name)
 
 
+def to_datetime(arrival: int) -> datetime:
+    return UNIX_EPOCH + arrival * MICROSECOND
+
+
+def to_micros(moment: datetime) -> int:
+    """Returns the exact microseconds. A float of seconds would lose the last digit."""
+    return (moment - UNIX_EPOCH) // MICROSECOND
+
+
 def depth(path: str) -> int:
-    """0 for an application, 1 for a chat, 2 for a message."""
+    """Returns 0 for an application, 1 for a chat, 2 for a message."""
     return path.count("/")
 
 
 def fold(events: Iterable[Event]) -> list[Change]:
-    """The events' outcome, one change an entity, in order of first arrival. Of two writes the later arrival wins."""
+    """Returns one change per entity, in order of first arrival. Of two writes, the later arrival wins."""
     changes: dict[str, Change] = {}
     for arrival, verb, path, text in events:
         earlier = changes.get(path)

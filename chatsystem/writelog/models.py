@@ -1,4 +1,4 @@
-"""What the write log keeps in the database. Documented in docs/write-log.md."""
+"""The write log's tables. Documented in docs/write-log.md."""
 
 from __future__ import annotations
 
@@ -6,23 +6,47 @@ from django.db import models
 
 from chatsystem.writelog.keys import PARTITIONS
 
+#: Length of a run_id and a replid.
+INCARNATION = 80
+
+
+class Owner(models.Model):
+    """A state Redis that owns partitions, or has owned some (ownership.py)."""
+
+    redis = models.CharField(max_length=INCARNATION, primary_key=True, help_text="Its run_id and replid.")
+    confirmations = models.BigIntegerField(default=0, help_text="How often it has shown that it is there.")
+
+    def __str__(self) -> str:
+        return self.redis
+
 
 class Partition(models.Model):
-    """One of the log's partitions; whoever holds its row lock drains it.
+    """One partition of the log. Only the holder of its row lock drains it.
 
-    `drained_through` moves in the transaction that stores the events, so an event is stored exactly once: at or below
-    this arrival it has been, above it has not.
+    `drained_through` moves in the transaction that stores the events, so that each is stored exactly once: events up to
+    this arrival are stored, later ones are not.
     """
 
     id = models.PositiveSmallIntegerField(primary_key=True)
     drained_through = models.BigIntegerField(default=0, help_text="Arrival, in microseconds, of the last event stored.")
+    owner = models.CharField(
+        max_length=INCARNATION,
+        default="",
+        help_text="The Redis whose log is stored here: its run_id and replid. Empty: nobody yet.",
+    )
+
+    layout = models.CharField(
+        max_length=20,
+        default="",
+        help_text="What REDIS_URL said when a Redis last became the owner (servers.py).",
+    )
 
     def __str__(self) -> str:
         return f"partition {self.pk} of {PARTITIONS}"
 
 
 class AcknowledgedEvent(models.Model):
-    """An event that was acknowledged and is not stored."""
+    """An event that was acknowledged and cannot be stored."""
 
     partition = models.ForeignKey(Partition, on_delete=models.PROTECT)
     arrival = models.BigIntegerField(help_text="Microseconds since 1970, unique within the partition.")
@@ -39,7 +63,7 @@ class AcknowledgedEvent(models.Model):
 
 
 class DeadEvent(AcknowledgedEvent):
-    """One that the database refused. It is kept until someone replays or discards it."""
+    """A dead letter: an event that the database refused. It is kept until someone replays or discards it."""
 
     died_at = models.DateTimeField(auto_now_add=True)
 
@@ -48,7 +72,7 @@ class DeadEvent(AcknowledgedEvent):
 
 
 class DiscardedEvent(AcknowledgedEvent):
-    """The record of a dead event that somebody gave up: what it was, who did it, when and why. Nothing removes it."""
+    """The record of a discarded dead letter: what it was, and who discarded it, when and why. Nothing removes it."""
 
     died_at = models.DateTimeField()
     discarded_at = models.DateTimeField(auto_now_add=True)

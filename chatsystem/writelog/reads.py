@@ -1,7 +1,7 @@
-"""Reads: what is pending over what is stored. Documented in docs/write-log.md.
+"""Reads: the pending view over the rows of the database. Documented in docs/write-log.md.
 
-The pending view is always asked before the database. The other way round, a row could be committed and leave the
-pending view between the two, and neither would show it.
+Every read asks the pending view before the database. In the other order a drain could commit a row and remove it from
+the pending view between the two look-ups, and neither would show it.
 """
 
 from __future__ import annotations
@@ -15,9 +15,11 @@ from typing import Any, Generic, TypeVar
 
 from django.db.models import QuerySet
 
-from chatsystem.writelog import log
-from chatsystem.writelog.arrival import to_datetime, to_micros
-from chatsystem.writelog.log import Pending
+from chatsystem.writelog.events import to_datetime, to_micros
+from chatsystem.writelog.exceptions import UnknownEntity, check_flags
+from chatsystem.writelog.keys import BEHIND, SUPERSEDED, Keys, partition_of
+from chatsystem.writelog.redis_client import available, client
+from chatsystem.writelog.scripts import run as run_script
 
 #: An instance of a model, or a `Row`.
 E = TypeVar("E", bound=Any)
@@ -28,8 +30,38 @@ MAX_NUMBER = 2**63 - 1
 
 
 @dataclass(frozen=True, slots=True)
+class Pending:
+    """The newest acknowledged text of an entity. `created` is None if its create is no longer pending."""
+
+    arrival: int
+    created: int | None
+    text: str
+
+    @classmethod
+    def parse(cls, value: str | None) -> Pending | None:
+        if value is None:
+            return None
+        arrival, created, text = value.split(" ", 2)
+        return cls(int(arrival), None if created == "-" else int(created), text)
+
+    def __str__(self) -> str:
+        return f"{self.arrival} {'-' if self.created is None else self.created} {self.text}"
+
+
+@dataclass(frozen=True, slots=True)
+class PendingChildren:
+    """The pending view of a run of children, with an entry for each number."""
+
+    #: The last number given to a child; None if Redis does not know it.
+    last: int | None
+    #: Changes whenever anything about the parent's children changes; None if that cannot be told.
+    version: str | None
+    values: list[Pending | None]
+
+
+@dataclass(frozen=True, slots=True)
 class Window:
-    """Which numbers a list request asks for: at most `limit` of `low`..`high`, from the low or from the high end."""
+    """The numbers that a list request asks for: at most `limit` of `low`..`high`, from the low or the high end."""
 
     low: int
     high: int
@@ -37,14 +69,14 @@ class Window:
     from_low: bool
 
     def run(self, top: int) -> tuple[int, int]:
-        """First and last number of the page when `top` is the newest there is; first > last means an empty page."""
+        """Returns the first and last number of the page if `top` is the newest; first > last for an empty page."""
         high = min(self.high, top)
         if self.from_low:
             return self.low, min(high, self.low + self.limit - 1)
         return max(self.low, high - self.limit + 1), high
 
     def rows(self, stored: QuerySet[Any]) -> QuerySet[Any]:
-        """The rows of this window, and one above it, which tells whether a page follows."""
+        """Returns the rows of this window, and one above it, which tells whether a page follows."""
         if self.low > self.high:
             return stored.none()
         if self.from_low:
@@ -55,7 +87,7 @@ class Window:
 
 @dataclass(slots=True)
 class Row:
-    """A child in a list: what is shown of it. A model's instance takes more than twice the memory and the time."""
+    """A child in a list. A model instance would take more than twice the memory and the time."""
 
     number: int
     created_at: datetime
@@ -64,7 +96,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Run(Generic[R]):
-    """A page of children: `rows` ascend, all of `first`..`last`; `top` is the newest number there is."""
+    """A page of children: all rows of `first`..`last`, ascending. `top` is the newest number of the parent."""
 
     rows: list[R]
     first: int
@@ -72,10 +104,39 @@ class Run(Generic[R]):
     top: int
 
 
-def overlay(row: E | None, pending: Pending | None, text_field: str, blank: Callable[[datetime], E]) -> E | None:
-    """The entity as acknowledged: `row` with the pending text where that is newer, or a row not yet stored.
+@dataclass(frozen=True, slots=True)
+class Children(Generic[R]):
+    """The children in a window. The pending view has been read; the database is read by `run`."""
 
-    `blank` makes one that was created at the moment it is told.
+    #: As in `PendingChildren`.
+    version: str | None
+    #: Raises `UnknownEntity` if there is no such parent.
+    run: Callable[[], Run[R]]
+
+
+def pending(token: str, path: str) -> Pending | None:
+    """Returns the pending text of one entity; None if everything acknowledged about it is stored."""
+    partition = partition_of(token)
+    with available():
+        value, behind, superseded = client(partition).hmget(Keys(partition).pending, path, BEHIND, SUPERSEDED)
+    check_flags(behind=behind, superseded=superseded)
+    return Pending.parse(value)
+
+
+def pending_children(token: str, parent: str, window: Window) -> PendingChildren:
+    """Returns the pending view of the children in the window."""
+    keys = Keys(partition_of(token))
+    arguments = [parent, window.low, window.high, window.limit, "1" if window.from_low else "0"]
+    last, *rest = run_script(keys.partition, "page", [keys.numbers, keys.pending, keys.clock, keys.fence], arguments)
+    check_flags(behind=last == "behind", superseded=last == "superseded")
+    version, values = rest
+    return PendingChildren(None if last is None else int(last), version, [Pending.parse(value) for value in values])
+
+
+def overlay(row: E | None, pending: Pending | None, text_field: str, blank: Callable[[datetime], E]) -> E | None:
+    """Returns the entity as acknowledged: `row` with the pending text if that is newer, or an unsaved row.
+
+    `blank` makes an unsaved row from its time of creation.
     """
     if pending is None:
         return row
@@ -90,16 +151,6 @@ def overlay(row: E | None, pending: Pending | None, text_field: str, blank: Call
     return row
 
 
-@dataclass(frozen=True, slots=True)
-class Children(Generic[R]):
-    """The children of a parent that a window asks for. What is pending is read, and what is stored is not yet."""
-
-    #: Another one as soon as any of them is another; None when that cannot be told.
-    version: str | None
-    #: Raises `UnknownEntity` when there is no such parent.
-    run: Callable[[], Run[R]]
-
-
 def children(
     token: str,
     parent: str,
@@ -108,8 +159,12 @@ def children(
     row: type[R],
     text_field: str,
 ) -> Children[R]:
-    """`stored` gives the parent's children, None when it is not stored; `row` has the fields that are read of each."""
-    pending = log.pending_children(token, parent, window.low, window.high, window.limit, window.from_low)
+    """Returns the children in the window.
+
+    `stored` returns the parent's stored children, or None if the parent is not stored. The fields of `row` are read of
+    each child.
+    """
+    pending = pending_children(token, parent, window)
 
     def blank(number: int, created: datetime) -> R:
         return row(number, created, created)
@@ -121,9 +176,9 @@ def children(
     def run() -> Run[R]:
         all_stored = stored()
         if pending.last is None and all_stored is None:
-            raise log.UnknownEntity(parent)
+            raise UnknownEntity(parent)
         found = {} if all_stored is None else read(all_stored)
-        # A Redis that came back older than the database knows fewer numbers; one that lost them knows none.
+        # A Redis that came back with older data knows fewer numbers than the database; one that lost them knows none.
         top = max([pending.last or 0, *found])
         first, last = window.run(top)
         waiting = dict(zip(range(window.run(pending.last or 0)[0], last + 1), pending.values, strict=False))

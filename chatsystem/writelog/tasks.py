@@ -1,61 +1,84 @@
-"""Celery's doors into the write log. Each message is a hint: lost, late or doubled it does no harm."""
+"""The Celery tasks of the write log. Each message is a hint: it may be lost, late or duplicated without harm."""
 
 from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 
 from celery import shared_task
 from celery.signals import worker_ready
 
-from chatsystem.writelog import behind, history, log, vitals
+from chatsystem.writelog import ownership, rollback_guard, stats, stream
 from chatsystem.writelog.counts import reconcile_due
 from chatsystem.writelog.drain import drain
-from chatsystem.writelog.state import LogUnavailable
+from chatsystem.writelog.exceptions import DatabaseBehind, LogUnavailable, Superseded, Unreplicated
+from chatsystem.writelog.redis_client import labelled_groups
 
 logger = logging.getLogger(__name__)
 
-#: Seconds from a hint until its drain begins. What arrives meanwhile is stored by the same commit, at hardly more cost.
-GATHERING = 0.6
-#: Seconds after which a drain makes room for the other partitions.
-TURN = 1.0
+#: Seconds from a hint to its drain. The same commit stores what arrives meanwhile, at hardly more cost.
+DRAIN_DELAY = 0.6
+#: Seconds after which a drain yields to the other partitions.
+DRAIN_TURN = 1.0
 
 
 @shared_task(name="writelog.drain")
 def drain_partition(partition: int, hinted_at: float = 0.0) -> None:
-    """`hinted_at` is a wall clock's time, maybe another machine's. A hint that was long in the queue waits no more."""
-    time.sleep(min(max(hinted_at + GATHERING - time.time(), 0.0), GATHERING))
-    # A halted partition is told by the sweep, over and over.
-    with suppress(log.DatabaseBehind):
-        # Nothing drained means that another drain holds the partition: it sees to what is left.
-        if drain(partition, TURN, skip=True) and log.is_left(partition):
+    """Drains a partition for one turn.
+
+    `hinted_at` is wall-clock time, possibly of another machine. A hint that waited long in the queue drains at once.
+    """
+    time.sleep(min(max(hinted_at + DRAIN_DELAY - time.time(), 0.0), DRAIN_DELAY))
+    # The sweep reports all three, every time.
+    with suppress(DatabaseBehind, Superseded, Unreplicated):
+        # 0 means that another drain holds the partition: it stores what is left.
+        if drain(partition, DRAIN_TURN, skip=True) and stream.is_left(partition):
             drain_partition.delay(partition)
 
 
 @worker_ready.connect
 def show_up(**kwargs: object) -> None:
-    """A worker that has just started need not wait for its first sweep to count as one."""
+    """Reports a worker as soon as it has started, without waiting for its first sweep."""
     with suppress(LogUnavailable):
-        vitals.beat_heart()
-        for hazard in vitals.hazards():
-            logger.error("the state Redis can lose acknowledged writes: %s", hazard)
+        stats.beat_heart()
+        for hazard in stats.hazards():
+            logger.error("the state Redis may lose acknowledged writes: %s", hazard.text)
 
 
 @shared_task(name="writelog.sweep")
 def sweep() -> None:
-    """Drains what a lost hint left behind, and sees whether the database is still the one that it was."""
-    # A full Redis takes no sign of life, and has to be emptied all the more.
+    """Drains what lost hints left behind. Checks that database and state Redis are still the same."""
+    # A full Redis refuses the heartbeat. It must be drained all the more.
     with suppress(LogUnavailable):
-        vitals.beat_heart()
-    behind.halt_or_resume()
-    for partition in log.lengths():
+        stats.beat_heart()
+    for label, partitions in labelled_groups().items():
+        try:
+            _sweep(partitions)
+        except LogUnavailable as error:
+            # The other servers are swept all the same.
+            logger.warning("%s cannot be swept: %s", label, error)
+
+
+def _sweep(partitions: Sequence[int]) -> None:
+    """Sweeps the partitions of one Redis."""
+    rollback_guard.halt_or_resume(partitions)
+    try:
+        ownership.keep(partitions)
+    except (Superseded, Unreplicated) as error:
+        logger.error("nothing is accepted or stored: %s (docs/runbook.md)", error)
+        return
+    except LogUnavailable as error:
+        # A full Redis refuses leases too.
+        logger.warning("could not confirm the owner: %s", error)
+    for partition in stream.waiting(partitions):
         drain_partition.delay(partition)
 
 
 @shared_task(name="writelog.sample")
 def sample() -> None:
-    history.add(history.sample())
+    stats.add_sample(stats.sample())
 
 
 @shared_task(name="writelog.reconcile")

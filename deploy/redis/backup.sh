@@ -1,13 +1,13 @@
 #!/bin/sh
-# Writes the log of a Redis that goes on running to standard output, as a tar: backup.sh FOLDER > redis.tar
-# FOLDER is Redis's `dir`. To restore, unpack the tar in the empty folder of a Redis that does not run.
+# Writes the append-only log of a running Redis to standard output, as a tar: backup.sh FOLDER > redis.tar
+# FOLDER is Redis's `dir`. To restore, unpack the tar in the empty folder of a stopped Redis.
 #
-# The log is several files, and a manifest that names them. Redis replaces some of them, and the manifest, whenever it
-# rewrites the log: a copy is one only if the manifest is the same before and after. What is appended meanwhile is cut off
-# somewhere; a script that is cut in two is left out as a whole when the copy is read.
+# The log consists of several files and a manifest that lists them. A rewrite of the log replaces some of the files and the
+# manifest, so a copy is valid only if the manifest is the same before and after. The copy ends somewhere in what is appended
+# meanwhile. If it ends within a script's writes, Redis skips that whole script when it reads the copy.
 set -eu
 cd "$1"
-# While Redis replaces the manifest, there is a second one for a moment, whose name begins with temp-.
+# While Redis replaces the manifest, a second one exists for a moment. Its name begins with temp-.
 manifest=$(ls appendonlydir | grep '\.manifest$' | grep -v '^temp-') || {
     echo "backup.sh: no manifest of a log in $1/appendonlydir" >&2
     exit 1
@@ -27,5 +27,5 @@ for _ in 1 2 3 4 5 6 7 8 9 10; do
     rm -f "$copy"/appendonlydir/*
     sleep 1
 done
-echo "backup.sh: no copy in ten tries: the log was rewritten during each, or the disk is full" >&2
+echo "backup.sh: no copy in ten attempts: the log was rewritten during each, or the disk is full" >&2
 exit 1

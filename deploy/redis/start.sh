@@ -1,8 +1,9 @@
 #!/bin/sh
-# Becomes the Redis of redis.conf and users.acl, both in /etc/redis, its user's password taken from the environment:
-# neither file can name a variable. REDISCLI_AUTH is also where redis-cli, for the healthcheck, looks for it.
+# Starts Redis with a configuration and the users of /etc/redis: start.sh [FILE]. Neither can refer to a file or a variable,
+# so this script adds the users' password, which is in /run/secrets/REDIS_PASSWORD.
 set -eu
-hash=$(printf %s "$REDISCLI_AUTH" | sha256sum | cut -d ' ' -f 1)
+password=$(cat /run/secrets/REDIS_PASSWORD)
+hash=$(printf %s "$password" | sha256sum | cut -d ' ' -f 1)
 umask 077
-sed "s/^user chatsystem on /&#$hash /" /etc/redis/users.acl > /tmp/users.acl
-exec redis-server /etc/redis/redis.conf
+sed "s/^user [a-z]* on /&#$hash /" /etc/redis/*.acl > /tmp/users.acl
+exec redis-server "${1:-/etc/redis/redis.conf}"

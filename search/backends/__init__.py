@@ -1,4 +1,4 @@
-"""The engines that search can run on, and the one that settings.SEARCH_BACKEND names. Documented in docs/search.md."""
+"""Search backends, of which settings.SEARCH_BACKEND names the one in use. Documented in docs/search.md."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""The seam between search and the engine that does it. Documented in docs/search.md.
+"""The interface that every search backend implements. Documented in docs/search.md.
 
-tests/search/backend_contract.py says what every backend does, and runs on each of them.
+tests/search/backend_contract.py specifies the behaviour and runs on each backend.
 """
 
 from __future__ import annotations
@@ -12,19 +12,19 @@ from dataclasses import dataclass
 from typing import Any
 
 from search.documents import Document
-from search.text import Query
+from search.tokenizer import Query
 
-#: Where a hit stands in its result, in the backend's own terms: plain JSON, handed back to it in a cursor.
-Place = Sequence[Any]
+#: The position of a hit in its result, in the backend's own format: plain JSON, which a cursor hands back to it.
+Position = Sequence[Any]
 
 
 class SearchUnavailable(Exception):
-    """The index is away, locked or broken. Nothing is known about what was asked; asking again later may help."""
+    """The index is down, locked or broken. The search may succeed later."""
 
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """The tenancy of a search: everything, one application, or one of its chats."""
+    """What a search covers: everything, one application, or one of its chats."""
 
     application_token: str | None = None
     chat_number: int | None = None
@@ -33,12 +33,12 @@ class Scope:
 @dataclass(frozen=True, slots=True)
 class Hit:
     document: Document
-    place: Place
+    position: Position
 
 
 @dataclass(frozen=True, slots=True)
 class Hits:
-    """One page of hits, best first. `count` is of all pages; `more` tells whether any lie beyond, in the direction."""
+    """One page of hits, best first. `count` covers all pages; `more` says whether hits remain in the direction read."""
 
     count: int
     page: list[Hit]
@@ -47,69 +47,77 @@ class Hits:
 
 @dataclass(frozen=True, slots=True)
 class IndexState:
-    """The index in service, for people to look at."""
+    """The index in service, as the admin shows it."""
 
-    #: None while there is none.
+    #: None if there is none.
     name: str | None
     documents: int
-    #: Whether it was ever filled: see `is_complete`.
+    #: Whether it has been filled: see `is_complete`.
     complete: bool
-    #: The name of the one that is being built beside it.
+    #: The name of the index that a rebuild is filling beside it.
     building: str | None = None
 
 
 class SearchBackend(ABC):
     """An index of documents. Every method may raise SearchUnavailable."""
 
-    #: Whether a rebuild fills the index in service. Then it writes every document anew, as whatever made it necessary
-    #: may be what cannot be seen by comparing them.
+    #: Whether a rebuild fills the index in service. Such a rebuild writes every document again, because a comparison of
+    #: documents may not show the damage that made it necessary.
     rebuilds_in_place = True
 
     @abstractmethod
     def index(self, documents: Sequence[Document]) -> None:
-        """Has each document replace that of its id, unless the index holds a newer version. On return it is durable."""
+        """Stores each document durably, unless the index already has a newer version of it."""
 
     @abstractmethod
     def remove(self, versions: Mapping[int, int]) -> None:
-        """Removes the documents of these ids that still have this version."""
+        """Removes the documents with these ids, if they still have this version."""
 
     @abstractmethod
     def search(
-        self, query: Query, scope: Scope, limit: int, *, after: Place | None = None, before: Place | None = None
+        self, query: Query, scope: Scope, limit: int, *, after: Position | None = None, before: Position | None = None
     ) -> Hits:
-        """The first hits, or those that follow or precede a place; always in order, best first, newest among equals."""
+        """Returns the first hits, or those that follow or precede a position. Best first, newest first among equals."""
 
     @abstractmethod
     def count(self, through: int) -> int:
-        """How many documents have an id up to `through`."""
+        """Returns the number of documents with an id up to `through`."""
 
     @abstractmethod
     def last_id(self) -> int:
-        """The highest id, 0 for an empty index."""
+        """Returns the highest id, 0 for an empty index."""
 
     @abstractmethod
     def documents(self, low: int, high: int) -> dict[int, Document]:
-        """The documents with `low` < id <= `high`, as the index holds them."""
+        """Returns the documents with `low` < id <= `high`, as the index has them."""
 
     @abstractmethod
     def state(self) -> IndexState: ...
 
+    def identity(self) -> str:
+        """Returns a name that differs between hosts. Empty if all hosts share the index, or if there is none yet."""
+        return ""
+
     @abstractmethod
     def ping(self) -> None:
-        """Returns when searches can be answered."""
+        """Raises SearchUnavailable unless searches can be answered."""
 
     def is_complete(self) -> bool:
-        """Whether it was ever filled: an index that was lost and made anew lacks what was stored before."""
+        """Returns whether the index has been filled. A new index that replaced a lost one lacks the older messages."""
         return True
 
     @contextmanager
     def rebuild(self) -> Iterator[SearchBackend]:
-        """Gives the index that a reindex is to fill, and puts it into service when it leaves without an exception.
+        """Yields the index that a reindex fills, and puts it into service unless an exception is raised.
 
-        By default this is the one in service, filled in place.
+        By default this is the index in service.
         """
         yield self
 
+    def unapplied_settings(self) -> list[str]:
+        """Returns a sentence for each setting that the index in service was not built with. A reindex applies it."""
+        return []
+
     def drop_old(self) -> list[str]:
-        """Deletes the indexes that rebuilds have taken out of service; returns their names."""
+        """Deletes the indexes that rebuilds have replaced, and returns their names."""
         return []

@@ -1,4 +1,4 @@
-"""The contract's bench: each kind of entity in turn, both undrained and drained."""
+"""Fixtures for the contract tests: each kind of entity in turn, undrained and drained."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.api.bench import KINDS, Place, place_of
-from tests.bench import Tenant, drain_all
+from tests.support.harness import Tenant, drain_all
+from tests.support.places import KINDS, Place, place_of
 
 
 @pytest.fixture(params=["undrained", "drained"])
 def settle(request: pytest.FixtureRequest) -> Callable[[], object]:
-    """Call it between a write and a read: once everything stays in the log, once everything gets stored."""
+    """Returns a function to call between a write and a read. In one run it does nothing, in the other it drains."""
     return drain_all if request.param == "drained" else lambda: None
 
 
 @pytest.fixture(params=KINDS)
 def place(request: pytest.FixtureRequest, ours: Tenant) -> Place:
-    """Where ours' applications, chats and messages are posted, in turn."""
+    """The routes of ours' applications, chats and messages, in turn."""
     return place_of(request.param, ours)
 
 
@@ -34,5 +34,5 @@ def messages(ours: Tenant) -> Place:
 
 @pytest.fixture
 def places(ours: Tenant) -> list[Place]:
-    """All three, for what is so quickly refused that a test for each would mostly empty tables."""
+    """All three in one test, for checks so fast that a separate test would mostly empty tables."""
     return [place_of(kind, ours) for kind in KINDS]

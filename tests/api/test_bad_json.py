@@ -1,4 +1,4 @@
-"""Bodies that are no JSON, or not the JSON that a route takes: an exact 4xx, and nothing is left behind."""
+"""Bodies that are not JSON, or not valid for the route: an exact 4xx, and no side effects."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import json
 
 import pytest
 
-from tests.api.bench import FIELD, Place, each_refuses, refused
+from tests.support.places import FIELD, Place, each_refuses, refused
 
 #: FIELD stands for the name of the place's field.
 MALFORMED = {
@@ -58,7 +58,7 @@ def test_what_is_no_json_is_refused(places: list[Place], content: bytes) -> None
     for place in places:
         of_place = named(place, content)
         answer = refused(place, lambda place, of_place=of_place: place.send_raw(of_place), 400, "parse_error")
-        # What the interpreter says of itself is no business of a client's.
+        # Clients must not see messages about the interpreter.
         assert "sys." not in answer["errors"][0]["detail"]
 
 
@@ -87,7 +87,7 @@ def test_a_field_of_900_levels_is_refused(place: Place) -> None:
 
     response = place.send_raw(content)
 
-    # By its name or as too deep: which, depends on how deep the interpreter goes.
+    # Python's recursion limit decides which of the two errors is returned.
     assert response.status_code == 400
     code, attr = ("invalid", place.kind.field) if response.json()["errors"][0]["attr"] else ("parse_error", None)
     refused(place, lambda place: place.send_raw(content), 400, code, attr)
@@ -102,7 +102,7 @@ def test_compressed_json_is_refused_though_it_says_so(place: Place) -> None:
     content = gzip.compress(json.dumps({place.kind.field: "text"}).encode())
     headers = {"Content-Encoding": "gzip"}
 
-    refused(place, lambda place: place.send_raw(content, **headers), 400, "parse_error")
+    refused(place, lambda place: place.send_raw(content, **headers), 415, "unsupported_media_type")
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,8 @@ from datetime import datetime
 
 import pytest
 
-from tests.api.bench import MOMENT, UNKNOWN_TOKEN, Place, assert_error, nothing_left_behind, place_of, refused
-from tests.bench import Tenant
+from tests.support.harness import Tenant
+from tests.support.places import MOMENT, UNKNOWN_TOKEN, Place, assert_error, nothing_left_behind, place_of, refused
 
 
 def moment(text: str) -> datetime:
@@ -33,7 +33,7 @@ def test_a_change_is_read_as_it_was_answered(place: Place, settle: Callable) -> 
     settle()
     changed = place.change(created, "new")
 
-    # Read at once, before anything of it can be stored, and read again when everything is.
+    # Read before anything can be stored, and again when everything is stored.
     assert place.read(created) == changed
     settle()
     assert place.read(created) == changed

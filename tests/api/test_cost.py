@@ -1,4 +1,4 @@
-"""What a request and a drain cost in the steady state: round trips to the state Redis, queries, and memory."""
+"""The cost of requests and drains in the steady state: round trips to the state Redis, queries and memory."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from rest_framework.request import Request
 
+from chatsystem.writelog import ownership
 from chatsystem.writelog.drain import drain
 from chatsystem.writelog.keys import PARTITIONS, partition_of
-from chatsystem.writelog.seed import pass_fence
-from tests.api.bench import Place, place_of
-from tests.bench import Tenant
+from tests.support.harness import Tenant
+from tests.support.places import Place, place_of
 
-#: What redis-py sends of its own accord when it opens a connection.
+#: Commands that redis-py sends when it opens a connection.
 GREETING = {"HELLO", "AUTH", "SELECT", "CLIENT", "PING"}
 
 
 @contextmanager
 def commands() -> Iterator[list[str]]:
-    """The commands that clients send to the state database meanwhile; not those that scripts call."""
+    """Collects the commands that clients send to the state database, without those that scripts call."""
     seen: list[str] = []
     socket = str(settings.DATA_DIR.redis_socket)
     with redis.Redis(unix_socket_path=socket) as other, other.monitor() as monitor:
@@ -39,16 +39,10 @@ def commands() -> Iterator[list[str]]:
                 seen.append(words[0].upper())
 
 
-def pass_every_fence() -> None:
-    """A new application falls into any partition, and the first one there lets Redis pass its fence."""
-    for partition in range(PARTITIONS):
-        pass_fence(partition)
-
-
 @pytest.fixture(params=["undrained", "drained"])
 def steady(request: pytest.FixtureRequest, place: Place, drained: Callable) -> Place:
-    """A place where everything has been done before: connected, scripts loaded, numbers seeded."""
-    pass_every_fence()
+    """A place in the steady state: connected, scripts loaded, numbers seeded."""
+    ownership.keep(range(PARTITIONS))
     created = place.create("text")
     place.change(created, "changed")
     place.read(created)
@@ -145,7 +139,7 @@ def test_a_drain_of_a_chats_messages_costs_the_same_however_many(messages: int, 
     with CaptureQueriesContext(connection) as queries, commands() as sent:
         drain(partition)
 
-    assert sent == ["DEL", "XLEN", "GET", "XRANGE", "EVALSHA"], "the first two at once"
+    assert sent == ["DEL", "XLEN", "GET", "XRANGE", "GET", "TIME", "EVALSHA"], "in four round trips"
     assert [query["sql"].split()[0] for query in queries] == [
         "BEGIN",
         "SELECT",

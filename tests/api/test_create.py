@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
-from tests.api.bench import (
+from chatsystem.writelog.keys import Keys, partition_of
+from tests.support.harness import Tenant
+from tests.support.places import (
     FIELD,
     MOMENT,
     UNKNOWN_TOKEN,
@@ -17,7 +20,6 @@ from tests.api.bench import (
     nothing_left_behind,
     place_of,
 )
-from tests.bench import Tenant
 
 
 def test_a_create_answers_the_whole_representation(place: Place) -> None:
@@ -45,6 +47,20 @@ def test_the_location_is_on_the_host_that_the_client_used(place: Place) -> None:
     assert response.headers["Location"] == f"http://localhost:8123{place.item(response.json())}"
 
 
+def test_a_time_on_the_full_second_has_six_digits_too(ours: Tenant, state: Any, settle: Callable) -> None:
+    # Given a clock at the last microsecond of a future second,
+    clock = Keys(partition_of(ours.token)).clock
+    second = int(state.get(clock)) // 1_000_000 + 3_600
+    state.set(clock, second * 1_000_000 - 1)
+
+    chat = ours.chat()
+    settle()
+
+    assert chat["created_at"].endswith(f":{second % 60:02}.000000Z")
+    assert ours.get("/chats/1") == chat
+    assert ours.get("/chats")["results"] == [chat]
+
+
 def test_a_create_is_read_as_it_was_answered(place: Place, settle: Callable) -> None:
     created = place.create("text")
     settle()
@@ -56,6 +72,7 @@ def test_a_trailing_slash_makes_no_difference_to_a_create(place: Place) -> None:
     response = place.api.post(f"{place.path}/", {place.kind.field: "text"}, format="json")
 
     assert response.status_code == 201
+    assert local(response.headers["Location"]) == place.item(response.json())
     assert place.read(response.json()) == response.json()
 
 
@@ -153,7 +170,7 @@ def test_an_unknown_chat_stays_unknown_while_the_log_holds_other_writes(ours: Te
 
     assert_error(response, 404, "not_found")
     assert_error(ours.api.get(f"{ours.path}/chats/2/messages"), 404, "not_found")
-    # Nor does the chat that gets this number later inherit anything.
+    # The chat that gets this number later must not inherit anything.
     assert ours.chat()["number"] == 2
     assert ours.get("/chats/2/messages")["results"] == []
     assert ours.message(2)["number"] == 1

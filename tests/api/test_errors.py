@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from rest_framework.test import APIClient
 
-from tests.api.bench import UNKNOWN_TOKEN, Place, assert_error, each_refuses, nothing_left_behind, refused
-from tests.bench import Tenant
+from tests.support.harness import Tenant
+from tests.support.places import UNKNOWN_TOKEN, Place, assert_error, each_refuses, nothing_left_behind, refused
 
 NO_TOKENS = [
     UNKNOWN_TOKEN,
@@ -254,6 +254,19 @@ def test_what_is_not_json_in_utf_8_is_refused_by_its_content_type(places: list[P
     each_refuses(places, send, 415, "unsupported_media_type")
 
 
+@pytest.mark.parametrize("coding", ["gzip", "GZIP", "br", "gzip, identity", "identity, gzip", "nonsense"])
+def test_a_body_in_a_coding_that_is_not_decoded_is_refused(places: list[Place], coding: str) -> None:
+    def send(place: Place) -> Any:
+        return place.send("text", **{"Content-Encoding": coding})
+
+    each_refuses(places, send, 415, "unsupported_media_type")
+
+
+@pytest.mark.parametrize("coding", ["", "identity", "Identity"])
+def test_a_body_that_says_it_is_not_coded_is_accepted(place: Place, coding: str) -> None:
+    assert place.send("text", **{"Content-Encoding": coding}).status_code == 201
+
+
 @pytest.mark.parametrize(
     "content_type",
     [
@@ -279,7 +292,7 @@ def test_json_in_utf_8_is_accepted_however_its_content_type_is_spelt(places: lis
 
 
 def body_of(place: Place, size: int) -> bytes:
-    """A good request of that many bytes."""
+    """Returns a valid request of that many bytes."""
     bare = json.dumps({place.kind.field: "text", "ignored": ""}).encode()
     return bare[:-2] + b"x" * (size - len(bare)) + b'"}'
 
@@ -322,7 +335,7 @@ def test_a_host_that_a_proxy_claims_is_not_believed(place: Place) -> None:
 
 
 class Fault(Exception):
-    """Nobody expects this one."""
+    """An exception that no handler expects."""
 
 
 def test_a_fault_of_ours_is_a_500_that_tells_nothing(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -331,7 +344,7 @@ def test_a_fault_of_ours_is_a_500_that_tells_nothing(place: Place, monkeypatch: 
     def fail(*args: object, **kwargs: object) -> Any:
         raise Fault("secret")
 
-    monkeypatch.setattr("chatsystem.api.views.EntityViewSet.represent", fail)
+    monkeypatch.setattr("chatsystem.api.viewsets.EntityViewSet.represent", fail)
 
     for accept in ("*/*", "application/json"):
         response = place.api.get(place.item(created), headers={"Accept": accept})
@@ -349,3 +362,26 @@ def test_a_fault_outside_of_any_view_is_a_500_in_json_too(api: APIClient, monkey
     answer = assert_error(api.get("/applications"), 500, "error")
 
     assert "secret" not in json.dumps(answer)
+
+
+@pytest.mark.parametrize(
+    "accept",
+    [
+        "application/json;q=0.9",
+        "text/html, application/json;q=0.9, */*;q=0.8",
+        "application/json; charset=utf-16",
+        "application/json; indent=4",
+        "application/*;q=0.5",
+    ],
+    ids=["quality", "browser", "charset", "indent", "any-application"],
+)
+def test_what_accept_says_beside_json_changes_no_answer(place: Place, accept: str) -> None:
+    item = place.item(place.create("Élan"))
+
+    for path in (item, place.path, f"{place.path}?limit=1000"):
+        plain = place.api.get(path)
+        # Twice: a page of messages may come from the cache.
+        for _ in range(2):
+            answer = place.api.get(path, headers={"Accept": accept})
+            assert answer.headers["Content-Type"] == "application/json"
+            assert answer.content == plain.content

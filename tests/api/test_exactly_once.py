@@ -1,4 +1,4 @@
-"""Exactly once over HTTP: answers that are lost, and processes that are killed, between a request and its answer."""
+"""Exactly once over HTTP, when responses are lost or processes are killed between a request and its response."""
 
 from __future__ import annotations
 
@@ -10,30 +10,30 @@ from pathlib import Path
 import pytest
 from django.conf import settings
 
-from chatsystem.writelog import log
-from chatsystem.writelog.keys import partition_of
-from tests.api.bench import KINDS, Place, assert_error, place_of
-from tests.api.lossy import LossyProxy
-from tests.api.wire import Answer, Client, Server, request
-from tests.bench import RealRedis, Tenant, drain_all, in_threads
-from tests.embedded.product import eventually, kill
+from chatsystem.writelog import ownership, stream
+from chatsystem.writelog.keys import PARTITIONS, partition_of
+from tests.support.harness import RealRedis, Tenant, drain_all, in_threads
+from tests.support.lossy import LossyProxy
+from tests.support.places import KINDS, Place, assert_error, place_of
+from tests.support.product import eventually, kill
+from tests.support.wire import Answer, Client, Server, request
 
 KEY = "Idempotency-Key: the key"
-#: Another one, of the partition that the key's application will be in.
+#: An application in the partition that the key's application will be in.
 NEIGHBOUR = next(f"neighbour {i}" for i in count() if partition_of(f"key neighbour {i}") == partition_of("key the key"))
-#: What a request without a key of its client's is repeated by.
+#: The header by which a proxy repeats a request that has no key.
 PROXY = "Proxy-Request-Id: 5f0c"
 
 
 class Post:
-    """One POST, of an application, a chat, a message or a batch, in the bytes that every repetition sends again."""
+    """One POST of an application, chat, message or batch, as the bytes that every repetition sends."""
 
     def __init__(self, place: Place, batch: bool) -> None:
         self.place = place
         one = {place.kind.field: "text"}
         self.content = json.dumps([one, one, one] if batch else one).encode()
         self.size = 3 if batch else 1
-        # The numbers that it needs are there already, or the first answer of Redis would be 'seed'.
+        # Seeds the numbers first. Otherwise the first reply of Redis would be 'seed'.
         place.create("before", **{"Idempotency-Key": NEIGHBOUR})
         drain_all()
 
@@ -41,11 +41,17 @@ class Post:
         return request("POST", self.place.path, self.content, *headers)
 
     def assert_written_once(self, drained: Callable) -> None:
-        """One event for each row, and then each row."""
+        """Asserts one event for each row, then the rows."""
         assert events() == self.size
         drained()
         rows = self.place.api.get(self.place.path, {"limit": 1000}).json()["results"]
         assert [row[self.place.kind.field] for row in rows].count("text") == self.size
+
+
+@pytest.fixture(autouse=True)
+def owned(state: object, transactional_db: None) -> None:
+    """Seeds everything, so that the first script that a server runs accepts a write."""
+    ownership.keep(range(PARTITIONS))
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +63,7 @@ def proxy(redis_server: RealRedis) -> Iterator[LossyProxy]:
 
 @pytest.fixture(scope="module")
 def server(proxy: LossyProxy, django_db_setup: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A gunicorn whose answers from the state Redis can be lost."""
+    """A gunicorn behind a proxy that can drop the replies of the state Redis."""
     elsewhere = f"unix://{settings.DATA_DIR.redis_socket}?db=1"
     log_file = Path(tmp_path_factory.mktemp("gunicorn")) / "log"
     server = Server(log_file, REDIS_TIMEOUT="1", REDIS_URL=proxy.url, CACHE_URL=elsewhere, CELERY_BROKER_URL=elsewhere)
@@ -67,7 +73,7 @@ def server(proxy: LossyProxy, django_db_setup: None, tmp_path_factory: pytest.Te
 
 @pytest.fixture
 def running(redis_server: RealRedis) -> Iterator[RealRedis]:
-    """The state Redis; running again when the test ends."""
+    """The state Redis, which is restarted at the end of the test."""
     yield redis_server
     if redis_server.process.poll() is not None:
         redis_server.start()
@@ -79,7 +85,7 @@ def post(request: pytest.FixtureRequest, ours: Tenant) -> Post:
 
 
 def events() -> int:
-    return sum(log.lengths().values())
+    return sum(stream.lengths().values())
 
 
 def ask(server: Server, content: bytes) -> Answer:
@@ -108,12 +114,12 @@ def test_twenty_connections_with_one_key_make_one_row_and_get_one_answer(
 
 
 def test_a_client_that_lost_its_answer_gets_it_by_the_same_key(server: Server, post: Post, drained: Callable) -> None:
-    # Given a client whose connection ended after its request and before the answer,
+    # Given a client whose connection broke between its request and the response,
     with Client(server.port) as client:
         client.socket.sendall(post.bytes(KEY))
     eventually(lambda: events() > 0)
 
-    # when it repeats the request, then it is told of the write that it made.
+    # when it repeats the request, then it gets the response to its first write.
     again, once_more = ask(server, post.bytes(KEY)), ask(server, post.bytes(KEY))
     assert again.status == 201
     assert_replayed(again, once_more)
@@ -129,14 +135,14 @@ def test_a_web_process_killed_between_the_write_and_its_answer_is_one_write(
         client.socket.sendall(post.bytes(KEY))
         eventually(lambda: proxy.held > 0)
 
-        # when all web processes are killed, and only then Redis accepts it,
+        # when all web processes are killed before Redis accepts it,
         for worker in workers:
             kill(worker)
         assert client.at_end()
     eventually(lambda: events() > 0)
     eventually(lambda: len(server.workers() - workers) == len(workers))
 
-    # then who repeats it is told of that write.
+    # then a repetition gets the response to that write.
     again = ask(server, post.bytes(KEY))
     assert (again.status, again.headers["Idempotent-Replayed"]) == (201, "true")
     post.assert_written_once(drained)
@@ -173,16 +179,16 @@ def test_a_change_whose_answer_of_redis_is_lost_is_one_change(
 def test_a_write_that_redis_never_answers_is_a_503_of_its_own_and_its_key_tells_what_became_of_it(
     server: Server, proxy: LossyProxy, post: Post, running: RealRedis, drained: Callable
 ) -> None:
-    # Given a write whose answers from Redis are all lost,
+    # Given a write for which all replies of Redis are lost,
     proxy.lose(3)
     answer = ask(server, post.bytes(KEY))
 
-    # then the client is told that nobody knows,
+    # then the response is outcome_unknown,
     assert proxy.lost == 3
     assert_error(answer, 503, "outcome_unknown")
     assert int(answer.headers["Retry-After"]) > 0
 
-    # and its key tells: also after Redis was killed, for the receipt is on the disk.
+    # and its key finds the write, even after Redis was killed, because the receipt is on disk.
     running.restart()
     again = ask(server, post.bytes(KEY))
     assert (again.status, again.headers["Idempotent-Replayed"]) == (201, "true")
@@ -197,7 +203,7 @@ def test_a_write_that_redis_accepts_after_its_client_was_answered_is_a_503_of_it
         assert proxy.held == 3
         assert events() == 0
 
-    # "Nothing has happened" would have been a lie.
+    # service_unavailable would have been wrong: the write was accepted.
     assert_error(answer, 503, "outcome_unknown")
     eventually(lambda: events() > 0)
     again = ask(server, post.bytes(KEY))

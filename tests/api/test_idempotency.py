@@ -1,4 +1,4 @@
-"""The Idempotency-Key: the same request twice is one write with one answer."""
+"""The Idempotency-Key: a repeated request is one write with one response."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from chatsystem.writelog.keys import partition_of
-from tests.api.bench import UNKNOWN_TOKEN, Place, assert_error, each_refuses, local, nothing_left_behind, place_of
-from tests.bench import Tenant, in_threads
+from tests.support.harness import Tenant, in_threads
+from tests.support.places import UNKNOWN_TOKEN, Place, assert_error, each_refuses, local, nothing_left_behind, place_of
 
 KEY = {"Idempotency-Key": "the key"}
 
@@ -66,7 +66,7 @@ def test_a_key_with_another_body_is_refused(place: Place, settle: Callable) -> N
     with nothing_left_behind():
         assert_error(place.send("other", **KEY), 422, "idempotency_key_reused")
 
-    # The refusal took nothing from the first answer.
+    # The rejection did not affect the first response.
     assert place.send("text", **KEY).content == first.content
 
 
@@ -93,7 +93,7 @@ def test_bodies_that_look_alike_are_not_the_same(messages: Place, first: Any, se
 
 
 def test_within_an_application_a_key_belongs_to_one_route(ours: Tenant) -> None:
-    """Per application, whatever is posted: the same key for a chat and a message is two requests under one key."""
+    """Keys belong to the application, not the route. A chat and a message under one key are a reused key."""
     messages = place_of("message", ours)
     ours.chat("text", **KEY)
 
@@ -172,7 +172,7 @@ def test_a_request_for_an_unknown_parent_does_not_use_its_key_up(ours: Tenant) -
     "key", ["", "k" * 256, "a\tb", "a\x7fb", "a\x01", "schlüssel", "κ", "😀"], ids=lambda key: ascii(key)[:12]
 )
 def test_a_key_that_is_none_is_refused_by_name(places: list[Place], key: str) -> None:
-    # As it arrives: a header's bytes, each one character.
+    # WSGI decodes header bytes as Latin-1.
     headers = {"Idempotency-Key": key.encode().decode("latin-1")}
 
     each_refuses(places, lambda place: place.send("text", **headers), 400, "invalid", "Idempotency-Key")
@@ -192,6 +192,29 @@ def test_every_other_printable_key_works(chats: Place, key: str) -> None:
 
     assert first.status_code == 201
     assert chats.send("text", **{"Idempotency-Key": key}).content == first.content
+
+
+@pytest.mark.parametrize(
+    ("header", "seconds"), [("Idempotency-Key", 24 * 60 * 60), ("Proxy-Request-Id", 60), (None, 60)]
+)
+def test_a_key_is_kept_for_24_hours_and_any_other_name_of_a_request_for_a_minute(
+    place: Place, state: Any, header: str | None, seconds: int
+) -> None:
+    before = set(state.keys("*:receipt:*"))
+    place.create("text", **({} if header is None else {header: "the key"}))
+
+    [receipt] = set(state.keys("*:receipt:*")) - before
+    # At most a minute has passed, however slow the machine is.
+    assert seconds - 60 < state.ttl(receipt) <= seconds
+
+
+def test_what_a_proxy_calls_a_request_is_no_key_of_a_client(place: Place) -> None:
+    place.create("a proxy's", **{"Proxy-Request-Id": "the key"})
+
+    response = place.send("a client's", **KEY)
+
+    assert response.status_code == 201
+    assert "Idempotent-Replayed" not in response.headers
 
 
 def test_keys_that_differ_only_in_case_or_length_are_different(chats: Place) -> None:

@@ -1,4 +1,4 @@
-"""No application ever sees or changes what is another's, whatever numbers and keys it uses."""
+"""No application ever sees or changes another's data, whatever numbers and keys it uses."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.api.bench import assert_error, place_of
-from tests.bench import Tenant, drain_all
+from tests.support.harness import Tenant, drain_all
+from tests.support.places import assert_error, place_of
 
-#: Every route of an application, and what could be sent to it.
+#: Every route of an application, with a body that it accepts.
 READS = ["", "/chats", "/chats/{n}", "/chats/{n}/messages", "/chats/{n}/messages/{n}"]
 
 
 def all_of(tenant: Tenant) -> str:
-    """Everything of chat 1, but the counts: a drain, which a neighbour in the partition may bring about, moves them."""
+    """Returns everything of chat 1 except counts, which a drain for another application of the partition may change."""
     answers = [json.dumps(tenant.get(path.format(n=1))) for path in READS]
     return re.sub(r'"(chats|messages)_count": \d+', "", "".join(answers))
 

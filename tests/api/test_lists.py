@@ -5,12 +5,13 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 
-from tests.api.bench import MESSAGE, UNKNOWN_TOKEN, Place, assert_error, local, place_of
-from tests.bench import Tenant, drain_all, in_threads
+from chatsystem.api.pagination import AFTER, Cursors
+from tests.support.harness import Tenant, drain_all, in_threads
+from tests.support.places import MESSAGE, UNKNOWN_TOKEN, Place, assert_error, local, place_of
 
 
 @pytest.fixture(params=["chat", "message"])
@@ -19,7 +20,7 @@ def place(request: pytest.FixtureRequest, ours: Tenant) -> Place:
 
 
 def fill(place: Place, count: int, settle: Callable = lambda: None) -> None:
-    """So many entities, the first half of them settled before the rest arrive."""
+    """Creates that many entities. The first half is settled before the rest arrive."""
     texts = [str(i + 1) for i in range(count)]
     for half in (texts[: count // 2], texts[count // 2 :]):
         if place.kind is MESSAGE:
@@ -44,7 +45,7 @@ def numbers(answer: dict[str, Any]) -> list[int]:
 
 
 def walk(place: Place, answer: dict[str, Any], link: str) -> Iterator[dict[str, Any]]:
-    """The pages that follow in that direction."""
+    """Returns the pages that follow in that direction."""
     while answer[link]:
         response = place.api.get(local(answer[link]))
         assert response.status_code == 200, response.content
@@ -79,7 +80,7 @@ def test_a_page_holds_fifty_unless_told_otherwise(messages: Place, settle: Calla
 
 
 def expected(top: int, limit: int, order: str, after: int | None, before: int | None) -> list[int]:
-    """The contract's words, in the slowest way there is."""
+    """Returns the page by a literal reading of the contract."""
     every = [n for n in range(1, top + 1) if (after is None or n > after) and (before is None or n < before)]
     if after is not None and before is None:
         chosen = every[:limit]  # the page nearest above
@@ -176,26 +177,46 @@ def test_a_walk_meets_each_row_once_while_rows_arrive(messages: Place, order: st
     assert seen == (list(range(low, low + len(seen))) if order == "asc" else list(range(10, 0, -1)))
     assert len(seen) >= 10 - low + 1
 
-    # And back to the start, which in descending order now lies behind what has arrived.
+    # And back to the start. In descending order, newer arrivals now precede it.
     back = [answer, *walk(messages, answer, "previous")]
     unseen = list(range(10 + turn, 10, -1)) if order == "desc" else []
     assert [n for step in back[::-1] for n in numbers(step)] == unseen + seen
 
 
-def test_links_keep_the_other_parameters_and_the_clients_host(place: Place) -> None:
+@pytest.mark.parametrize(
+    ("bounds", "position"),
+    [
+        ({}, {"after", "before"}),
+        ({"after": "2"}, {"after", "before"}),
+        ({"before": "5"}, {"after", "before"}),
+        ({"after": "1", "before": "5"}, {"cursor"}),
+    ],
+    ids=["no bounds", "after", "before", "a range"],
+)
+def test_links_keep_the_other_parameters_and_the_clients_host(
+    place: Place, bounds: dict[str, str], position: set[str]
+) -> None:
     fill(place, 5)
+    kept = {"limit": "1", "order": "desc", "mine": "ä &=+"}
 
-    response = place.api.get(
-        f"{place.path}/",
-        {"limit": 2, "order": "desc", "after": 1, "before": 5, "mine": "ä &=+"},
-        headers={"Host": "localhost:99"},
-    )
+    def get(url: str, asked: dict[str, str] | None = None) -> dict[str, Any]:
+        response = place.api.get(url, asked, headers={"Host": "localhost:99"})
+        assert response.status_code == 200, response.content
+        return response.json()
 
-    link = urlsplit(response.json()["next"])
-    assert (link.scheme, link.netloc, link.path) == ("http", "localhost:99", f"{place.path}/")
-    query = parse_qs(link.query, strict_parsing=True)
-    assert query.pop("cursor")
-    assert query == {"limit": ["2"], "order": ["desc"], "after": ["1"], "before": ["5"], "mine": ["ä &=+"]}
+    # Given a first page and the next one,
+    first = get(f"{place.path}/", kept | bounds)
+    second = get(first["next"].removeprefix("http://localhost:99"))
+    assert len(first["results"]) == len(second["results"]) == 1
+
+    # then each link has a position, and keeps all other parameters.
+    for url in (first["next"], second["next"], second["previous"]):
+        link = urlsplit(url)
+        assert (link.scheme, link.netloc, link.path) == ("http", "localhost:99", f"{place.path}/")
+        query = dict(parse_qsl(link.query, strict_parsing=True))
+        assert len(position & query.keys()) == 1
+        stays = kept | bounds if position == {"cursor"} else kept
+        assert {name: value for name, value in query.items() if name not in position} == stays
 
 
 NO_NUMBERS = [
@@ -230,23 +251,30 @@ def test_an_order_that_is_none_is_refused_by_name(place: Place, value: str) -> N
     assert_error(place.api.get(place.path, {"order": value}), 400, "invalid", "order")
 
 
+#: Valid beside `after` and `before`.
+CURSOR = Cursors("numbers").write(AFTER, 1)
+
+
 @pytest.mark.parametrize("name", ["limit", "after", "before", "order", "cursor"])
 def test_a_repeated_parameter_is_refused_by_name(place: Place, name: str) -> None:
-    value = {"order": "asc", "cursor": "after-1"}.get(name, "1")
+    value = {"order": "asc", "cursor": CURSOR}.get(name, "1")
 
     assert_error(place.api.get(f"{place.path}?{name}={value}&{name}={value}"), 400, "invalid", name)
 
 
 @pytest.mark.parametrize(
     "value",
-    ["", "x", "after", "after-", "after--1", "after-x", "after-٣", f"after-{2**63}", "before-0", "after-1 ", "AFTER-1"],
+    ["", "x", "after-1", CURSOR.partition(":")[0], f"x{CURSOR}", CURSOR[:-1], Cursors("applications").write(AFTER, 1)],
+    # A cursor is signed with a key that each test process makes; the names of the tests have to be the same in all.
+    ids=["empty", "x", "no-cursor", "unsigned", "longer", "shorter", "of-another-list"],
 )
 def test_a_broken_cursor_is_refused_by_name(place: Place, value: str) -> None:
     assert_error(place.api.get(place.path, {"after": 1, "before": 5, "cursor": value}), 400, "invalid", "cursor")
 
 
 def test_a_cursor_belongs_to_a_range(place: Place) -> None:
-    assert_error(place.api.get(place.path, {"cursor": "after-1"}), 400, "invalid", "cursor")
+    for bounds in ({}, {"after": 1}, {"before": 5}):
+        assert_error(place.api.get(place.path, {**bounds, "cursor": CURSOR}), 400, "invalid", "cursor")
 
 
 @pytest.mark.parametrize(
@@ -264,7 +292,7 @@ def test_there_is_no_list_of_an_unknown_chat(ours: Tenant, settle: Callable) -> 
 
 
 def test_no_reader_misses_a_row_while_writers_write_and_drains_drain(messages: Place) -> None:
-    """Read in the other order, a row could leave the pending view before it is found in the database."""
+    """In the other order, a row could leave the pending view after the database was read, and be missed."""
     done = threading.Event()
     acknowledged = [0]
 

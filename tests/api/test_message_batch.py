@@ -1,4 +1,4 @@
-"""POST of an array of messages: one contiguous run of numbers, all or nothing."""
+"""POST of an array of messages: consecutive numbers, all or nothing."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from chatsystem.writelog import log
-from tests.api.bench import UNKNOWN_TOKEN, Place, assert_error, nothing_left_behind, refused
-from tests.bench import Tenant, in_threads
+from chatsystem.writelog import stream
+from tests.support.harness import Tenant, in_threads
+from tests.support.places import UNKNOWN_TOKEN, Place, assert_error, nothing_left_behind, refused
 
 
 def post(messages: Place, batch: Any, **headers: str) -> Any:
@@ -121,7 +121,7 @@ def test_only_messages_come_in_batches(ours: Tenant, kind: str) -> None:
 
 def test_a_batch_that_the_log_has_no_room_for_is_refused_whole(messages: Place, settings: Any) -> None:
     messages.create("before")
-    (length,) = [length for partition, length in log.lengths().items() if length > 1]
+    (length,) = [length for partition, length in stream.lengths().items() if length > 1]
     settings.WRITE_LOG_MAX_EVENTS = length + 4
 
     with nothing_left_behind():

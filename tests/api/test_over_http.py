@@ -1,16 +1,17 @@
-"""The contract over a real gunicorn: what only sockets can show. What gunicorn answers alone is in tests/embedded."""
+"""The contract over a real gunicorn and sockets. tests/embedded covers what gunicorn answers by itself."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 
-from tests.api.bench import assert_error, nothing_left_behind, place_of
-from tests.api.wire import Client, Server, chunked, request
-from tests.bench import RealRedis, Tenant
+from tests.support.harness import RealRedis, Tenant
+from tests.support.places import assert_error, nothing_left_behind, place_of
+from tests.support.wire import Client, Server, chunked, request
 
 MEGABYTE = 1024 * 1024
 GOOD = b'{"title": "over http"}'
@@ -27,13 +28,13 @@ def server(
 
 @pytest.fixture
 def wire(server: Server, ours: Tenant) -> Iterator[Client]:
-    """A connection, and ours to speak of."""
+    """A raw connection."""
     with Client(server.port) as client:
         yield client
 
 
 def assert_in_step(client: Client, ours: Tenant) -> None:
-    """The connection's next request gets its own answer."""
+    """Asserts that the connection's next request gets its own response."""
     answer = client.ask(request("GET", ours.path))
     assert answer.status == 200
     assert answer.json()["token"] == ours.token
@@ -108,6 +109,7 @@ def test_a_malformed_chunk_is_refused(wire: Client, ours: Tenant, body: bytes) -
         answer = wire.answer()
 
     assert_error(answer, 400, "parse_error")
+    assert answer.headers["Connection"] == "close"
     assert wire.at_end()
 
 
@@ -215,7 +217,7 @@ def test_a_method_that_nobody_knows_is_refused_in_json(wire: Client, ours: Tenan
 def test_a_connection_stays_in_step_after_a_body_that_nobody_read(
     wire: Client, ours: Tenant, method: str, path: str, headers: list[str], status: int, code: str | None, framing: str
 ) -> None:
-    # A body that would be a request of its own if it were taken for one.
+    # A body that would be a valid request if the server parsed it as one.
     body = request("POST", f"{ours.path}/chats", GOOD) * 20
     head = request(method, path.format(ours=ours.path), b"", *headers, "Transfer-Encoding: chunked")
     whole = request(method, path.format(ours=ours.path), body, *headers)
@@ -228,18 +230,66 @@ def test_a_connection_stays_in_step_after_a_body_that_nobody_read(
             assert_in_step(wire, ours)
 
 
+@pytest.mark.parametrize("size", [1_000, 70_000, 1_000_000])
+@pytest.mark.parametrize("framing", ["length", "chunks"])
+@pytest.mark.parametrize(
+    ("method", "path", "headers", "status"),
+    [
+        ("POST", "/nowhere", [], 404),
+        ("PATCH", "/applications/" + "0" * 32, [], 404),
+        ("PUT", "{ours}", [], 405),
+        ("POST", "{ours}/chats", ["Content-Type: text/plain"], 415),
+        ("POST", "{ours}/chats", ["Content-Encoding: gzip"], 415),
+        ("POST", "{ours}/chats", ["Accept: text/html"], 406),
+        ("POST", "{ours}/chats", ['If-Match: "x"'], 412),
+        ("GET", "{ours}", [], 200),
+        ("HEAD", "{ours}", [], 200),
+        ("GET", "{ours}", ["If-None-Match: *"], 304),
+        ("GET", "{ours}", ['If-Match: "x"'], 412),
+        ("OPTIONS", "{ours}", [], 200),
+        ("GET", "/static/admin/css/base.css", [], 200),
+        ("POST", "/static/admin/css/base.css", [], 405),
+        ("GET", "/docs", [], 200),
+        ("GET", "/admin/", [], 302),
+        ("POST", "/admin/login/", [], 403),
+        ("GET", "/metrics", [], 200),
+    ],
+)
+def test_a_connection_is_kept_whatever_was_not_read(
+    wire: Client, ours: Tenant, method: str, path: str, headers: list[str], status: int, framing: str, size: int
+) -> None:
+    path, body = path.format(ours=ours.path), b" " * size
+
+    if framing == "length":
+        answer = wire.ask(request(method, path, body, *headers), method=method)
+    else:
+        head = request(method, path, b"", "Transfer-Encoding: chunked", *headers)
+        answer = wire.ask(head, chunked(body, 65_536), method=method)
+
+    assert (answer.status, answer.headers["Connection"]) == (status, "keep-alive")
+    assert_in_step(wire, ours)
+
+
+@pytest.mark.parametrize("framing", ["length", "chunks"])
 @pytest.mark.parametrize("size", [4 * MEGABYTE + 1, 4 * MEGABYTE + 1000, 5 * MEGABYTE])
-def test_a_connection_is_in_step_or_at_its_end_after_a_413(wire: Client, ours: Tenant, size: int) -> None:
-    answer = wire.ask(request("POST", f"{ours.path}/chats", big(size)))
+def test_a_connection_ends_after_a_413_and_the_answer_says_so(
+    wire: Client, ours: Tenant, size: int, framing: str
+) -> None:
+    if framing == "length":
+        answer = wire.ask(request("POST", f"{ours.path}/chats", big(size)))
+    else:
+        head = request("POST", f"{ours.path}/chats", b"", "Transfer-Encoding: chunked")
+        answer = wire.ask(head, chunked(big(size), 65_536))
 
     assert_error(answer, 413, "payload_too_large")
-    try:
-        wire.socket.sendall(request("GET", ours.path))
-        second = wire.answer()
-    except (ConnectionError, OSError):
-        assert wire.at_end()
-    else:
-        assert second.json()["token"] == ours.token
+    assert answer.headers["Connection"] == "close"
+    assert wire.at_end()
+
+
+def test_who_asks_before_sending_too_much_is_told_so_at_once(wire: Client, ours: Tenant) -> None:
+    headers = ["Expect: 100-continue", f"Content-Length: {4 * MEGABYTE + 1}"]
+
+    assert_error(wire.ask(request("POST", f"{ours.path}/chats", b"", *headers)), 413, "payload_too_large")
 
 
 def test_head_and_304_leave_the_connection_in_step(wire: Client, ours: Tenant) -> None:
@@ -340,6 +390,20 @@ def test_a_strange_path_is_a_4xx_in_json(wire: Client, ours: Tenant, path: str) 
 
     assert answer.status in (400, 404)
     assert_error(answer, answer.status, answer.json()["errors"][0]["code"])
+
+
+@pytest.mark.parametrize("query", ["Élan", "日本語", "ﬃ", "🎈"])
+def test_a_path_in_raw_utf_8_is_the_same_as_one_that_is_escaped(wire: Client, ours: Tenant, query: str) -> None:
+    # curl sends the path unchanged.
+    raw = f"GET /search/{query}?limit=7&application={ours.token} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
+
+    answer = wire.ask(raw)
+
+    assert answer.status == 200
+    assert answer.content == wire.ask(request("GET", f"/search/{quote(query)}?application={ours.token}")).content
+    # The query string and the next request are parsed as usual.
+    assert wire.ask(raw.replace(b"limit=7", "limit=ü".encode())).json()["errors"][0]["attr"] == "limit"
+    assert_in_step(wire, ours)
 
 
 def test_a_write_over_http_and_one_beside_it_share_one_run_of_numbers(wire: Client, ours: Tenant) -> None:

@@ -1,4 +1,4 @@
-"""Once a write is acknowledged every read by token or number and every list of chats or messages shows it."""
+"""Once a write is acknowledged, every read by token or number and every list of chats or messages shows it."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from chatsystem.writelog import log
-from tests.api.bench import Place, place_of
-from tests.bench import Tenant, drain_all, in_threads
+from chatsystem.writelog import reads
+from tests.support.harness import Tenant, drain_all, in_threads
+from tests.support.places import Place, place_of
 
 
 def test_a_child_can_be_posted_to_a_parent_acknowledged_just_now(api: object, ours: Tenant, settle: Callable) -> None:
@@ -27,7 +27,7 @@ def test_a_child_can_be_posted_to_a_parent_acknowledged_just_now(api: object, ou
         assert tenant.get("/chats/1/messages/3") == batch[1]
         settle()
         assert tenant.get("/chats/1/messages")["results"] == [message, *batch]
-        # Of a parent that is stored, and of one that is not.
+        # With a stored parent and with an unstored one.
         assert tenant.message(1, "after")["number"] == 4
         assert tenant.chat()["number"] == 2
 
@@ -51,7 +51,7 @@ def test_a_list_shows_stored_changed_and_waiting_rows_side_by_side(messages: Pla
 def test_a_drain_in_the_middle_of_a_read_hides_nothing(
     places: list[Place], monkeypatch: pytest.MonkeyPatch, moment: str
 ) -> None:
-    """The pending view is read first and the database second: the other way round this loses what moves between."""
+    """Reads use the pending view first and the database second. The other order would miss a row drained in between."""
 
     def with_a_drain(read: Callable) -> Callable:
         def wrapped(*args: Any) -> Any:
@@ -68,13 +68,13 @@ def test_a_drain_in_the_middle_of_a_read_hides_nothing(
         created = place.create("created")
         with monkeypatch.context() as patch:
             for name in ("pending", "pending_children"):
-                patch.setattr(log, name, with_a_drain(getattr(log, name)))
+                patch.setattr(reads, name, with_a_drain(getattr(reads, name)))
             assert place.read(created) == created
         changed = place.change(created, "changed")
         waiting = place.create("waiting")
         with monkeypatch.context() as patch:
             for name in ("pending", "pending_children"):
-                patch.setattr(log, name, with_a_drain(getattr(log, name)))
+                patch.setattr(reads, name, with_a_drain(getattr(reads, name)))
             if "number" in created:
                 assert place.api.get(place.path).json()["results"][-2:] == [changed, waiting]
             assert place.read(changed) == changed

@@ -1,4 +1,4 @@
-"""What each answer tells browsers: docs/security.md."""
+"""Security headers of every response. Documented in docs/security.md."""
 
 from __future__ import annotations
 
@@ -12,17 +12,18 @@ from django.http import HttpResponse
 from django.test import Client as DjangoClient
 
 from chatsystem.api.middleware import POLICY_OF_DATA, POLICY_OF_PAGES
-from tests.admin.conftest import HIDDEN, Browser, browser  # noqa: F401  (a fixture)
-from tests.api.bench import UNKNOWN_TOKEN, local
-from tests.api.wire import Client, Server, request
-from tests.bench import RealRedis, Tenant, drain_all
+from search import outbox
+from tests.backoffice.conftest import HIDDEN, Browser, browser  # noqa: F401  (a fixture)
+from tests.support.harness import RealRedis, Tenant, drain_all
+from tests.support.places import UNKNOWN_TOKEN, local
+from tests.support.wire import Client, Server, request
 
 PAGES = ["login/", "", "applications/application/", "chats/chat/", "messages_app/message/", "writelog/deadevent/"]
 
 
 @pytest.fixture
 def answers(ours: Tenant) -> dict[str, HttpResponse]:
-    """One of each kind, good and bad."""
+    """Returns one response of each kind, valid and invalid."""
     ours.chat()
     one = ours.api.get(f"{ours.path}/chats/1")
     return {
@@ -84,7 +85,7 @@ def test_each_page_of_the_admin_bears(browser: Browser, header: str, value: str)
 
 
 def test_the_admin_works_under_its_policy(browser: Browser, ours: Tenant) -> None:  # noqa: F811
-    """Nothing of a page is refused by it: scripts, styles and pictures are files of ours."""
+    """The policy blocks nothing, because scripts, styles and images are our own files."""
     ours.chat()
     ours.message(1, "<script>alert(1)</script>")
     drain_all()
@@ -129,22 +130,62 @@ def test_where_https_is_required_browsers_are_told_to_stay_with_it(https: Server
     assert (sent_on.status, sent_on.headers["Location"]) == (301, f"https://localhost{ours.path}")
 
 
+def test_where_https_is_required_each_location_and_each_link_says_so(https: Server, ours: Tenant) -> None:
+    """An http link would be redirected, and a redirected POST arrives as a GET."""
+    # Given creates of each kind through a proxy that terminates TLS,
+    with Client(https.port) as client:
+
+        def ask(method: str, path: str, content: str | None = None) -> Any:
+            body = None if content is None else content.encode()
+            return client.ask(request(method, path, body, "X-Forwarded-Proto: https"))
+
+        for path, content in (
+            ("/applications", '{"name": "another"}'),
+            (f"{ours.path}/chats", '{"title": "one"}'),
+            (f"{ours.path}/chats", '{"title": "two"}'),
+            (f"{ours.path}/chats/1/messages", '{"body": "hello"}'),
+            (f"{ours.path}/chats/1/messages", '{"body": "hello"}'),
+        ):
+            created = ask("POST", path, content)
+            assert created.status == 201
+            assert created.headers["Location"].startswith(f"https://localhost{path}/")
+        drain_all()
+        outbox.index()
+
+        # when pages of each list and a search are read, then their links use https in both directions.
+        for path in (
+            "/applications?limit=1",
+            f"{ours.path}/chats?limit=1",
+            f"{ours.path}/chats/1/messages?limit=1",
+            f"/search/hello?application={ours.token}&limit=1",
+        ):
+            following = ask("GET", path).json()["next"]
+            assert following.startswith("https://localhost/")
+            previous = ask("GET", following.removeprefix("https://localhost")).json()["previous"]
+            assert previous.startswith("https://localhost/")
+
+
 def test_where_it_is_not_they_are_not(answers: dict[str, HttpResponse]) -> None:
     assert all("Strict-Transport-Security" not in answer.headers for answer in answers.values())
     assert local(answers["201"].headers["Location"])
 
 
 def test_a_form_of_another_site_changes_nothing_in_the_admin(browser: Browser) -> None:  # noqa: F811
-    # Given somebody who has logged in,
+    # Given a logged-in user,
     visitor = DjangoClient(enforce_csrf_checks=True, raise_request_exception=False)
     [(_, token)] = HIDDEN.findall(visitor.get("/admin/login/").content.decode())[:1]
     who = {"username": "admin", "password": "not needed", "csrfmiddlewaretoken": token}
     cookie = visitor.post("/admin/login/", who).cookies["sessionid"]
     assert (cookie["httponly"], cookie["samesite"]) == (True, "Lax")
 
-    # when another site has the browser send a form with that cookie,
+    # when another site makes the browser submit a form with that cookie,
     refused = visitor.post("/admin/logout/", {}, headers={"Origin": "https://elsewhere.example"})
 
-    # then it is refused, and nothing has happened.
+    # then it is rejected, and nothing has changed.
     assert refused.status_code == 403
     assert visitor.get("/admin/").status_code == 200
+
+
+def test_where_https_is_required_prometheus_may_scrape_a_host_itself(https: Server) -> None:
+    assert ask(https, "/metrics").status == 200
+    assert ask(https, "/metrics/x").status == 301

@@ -1,4 +1,4 @@
-"""Text is kept to the byte, and its limits count code points."""
+"""Text is kept byte for byte, and its limits count code points."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.api.bench import FIELD, Place, each_refuses, refused
+from tests.support.places import FIELD, Place, each_refuses, refused
 
 TEXTS = {
     "spaces around": "  two before, three after   ",

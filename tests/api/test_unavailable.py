@@ -1,4 +1,4 @@
-"""What needs the state Redis is 503 with Retry-After while it is away; nothing has happened, nothing is lost."""
+"""While the state Redis is down, requests that need it are 503 with Retry-After. Nothing is done or lost."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 from django.db import OperationalError
 
-from tests.api.bench import Place, assert_error, everything, nothing_left_behind, place_of
-from tests.bench import RealRedis, Tenant
+from tests.support.harness import RealRedis, Tenant
+from tests.support.places import Place, assert_error, everything, nothing_left_behind, place_of
 
 
 @pytest.fixture
 def away(redis_server: RealRedis) -> Iterator[Callable[[], None]]:
-    """Call it to kill the state Redis; it is back, with its data, when the test ends."""
+    """Returns a function that kills the state Redis. It is back with its data at the end of the test."""
     yield redis_server.kill
     if redis_server.process.poll() is not None:
         redis_server.start()
@@ -42,7 +42,7 @@ def test_without_redis_every_route_is_503_and_nothing_has_happened(
         assert_unavailable(place.api.patch(place.item(entity), {place.kind.field: "new"}, format="json"))
     assert_unavailable(ours.api.post(places[2].path, [{"body": "one"}, {"body": "two"}], format="json"))
     assert_unavailable(ours.api.get(f"/applications/{'0' * 32}"))
-    # What is wrong anyway is still told so, and the process still answers.
+    # Invalid requests still get their 4xx, and the process still answers.
     assert_error(places[1].send(""), 400, "blank", "title")
     assert_error(ours.api.get("/nowhere"), 404, "not_found")
     assert ours.api.get("/health/live").status_code == 200
@@ -90,7 +90,9 @@ def test_a_full_log_is_503_until_it_is_drained(messages: Place, drained: Callabl
     settings.WRITE_LOG_MAX_EVENTS = 1
 
     with nothing_left_behind():
-        assert_unavailable(messages.send("too many"))
+        refused = messages.send("too many")
+        assert_unavailable(refused)
+        assert "Too many writes of this application wait to be stored" in refused.json()["errors"][0]["detail"]
         assert_unavailable(messages.api.patch(messages.item(created), {"body": "too many"}, format="json"))
     assert messages.read(created) == created
 

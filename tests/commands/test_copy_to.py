@@ -1,4 +1,4 @@
-"""`manage.py copy_to`: everything arrives as it was, is compared, and nothing is copied over anything."""
+"""`manage.py copy_to` copies everything unchanged, compares it, and overwrites nothing."""
 
 from __future__ import annotations
 
@@ -15,29 +15,30 @@ from django.db import connections
 from pytest_django import DjangoDbBlocker
 
 from applications.models import Application
-from chatsystem.backoffice import copying
-from chatsystem.embedded import locks
-from chatsystem.writelog import vitals
+from chatsystem.backoffice import database_copy
+from chatsystem.embedded import file_lock
+from chatsystem.writelog import stats
+from chatsystem.writelog.keys import partition_of
 from chatsystem.writelog.models import DeadEvent, Partition
-from chatsystem.writelog.state import client
+from chatsystem.writelog.redis_client import client
 from messages_app.models import Message
 from search.models import OutboxEntry
-from tests import environment
-from tests.bench import Tenant, drain_all
+from tests.support import environment
+from tests.support.harness import Tenant, drain_all, is_locked
 
 
 @pytest.fixture
 def target(api: object, tmp_path: Path, django_db_blocker: DjangoDbBlocker) -> Iterator[str]:
-    """The URL of an empty database of the kind that the tests run on."""
-    # Django lets a test use the databases that it knew before.
+    """The URL of an empty database, on the same kind of server as the tests."""
+    # Django lets a test use only the databases that it knew at the start.
     with django_db_blocker.unblock():
         yield (
             environment.server.new_database("copied") if environment.server else f"sqlite:///{tmp_path}/copied.sqlite3"
         )
-    if copying.TARGET in connections.settings:
-        connections[copying.TARGET].close()
-        del connections[copying.TARGET]
-        del connections.settings[copying.TARGET]
+    if database_copy.TARGET in connections.settings:
+        connections[database_copy.TARGET].close()
+        del connections[database_copy.TARGET]
+        del connections.settings[database_copy.TARGET]
 
 
 @pytest.fixture
@@ -65,7 +66,7 @@ def copy_to(url: str, *options: str) -> str:
 def rows(alias: str) -> dict[str, list[tuple]]:
     return {
         model._meta.db_table: list(model._base_manager.using(alias).order_by("pk").values_list())
-        for model in copying.models()
+        for model in database_copy.models()
     }
 
 
@@ -104,13 +105,13 @@ def test_a_target_that_holds_something_is_refused_and_not_changed(filled: Tenant
 def test_a_copy_that_was_interrupted_goes_on(
     filled: Tenant, target: str, monkeypatch: pytest.MonkeyPatch, tables: int
 ) -> None:
-    # Given a copy that ended in the middle of a table,
+    # Given a copy that was interrupted in the middle of a table,
     with monkeypatch.context() as patched:
-        patched.setattr(copying, "copy", _interrupted(copying.copy, tables))
+        patched.setattr(database_copy, "copy", _interrupted(database_copy.copy, tables))
         with pytest.raises(KeyboardInterrupt):
             copy_to(target)
 
-    # when it is resumed, then it is as whole as one that was not.
+    # when it is resumed, then it is as complete as any other.
     copy_to(target, "--resume")
     assert rows("target") == rows("default")
 
@@ -118,7 +119,7 @@ def test_a_copy_that_was_interrupted_goes_on(
 def _interrupted(copy: Callable, tables: int) -> Callable:
     copied: list[type] = []
 
-    def copy_or_stop(model: Any, progress: copying.Progress) -> None:
+    def copy_or_stop(model: Any, progress: database_copy.Progress) -> None:
         def stop(done: int) -> None:
             if len(copied) == tables:
                 raise KeyboardInterrupt
@@ -143,7 +144,7 @@ def _interrupted(copy: Callable, tables: int) -> Callable:
 def test_any_difference_is_found(
     filled: Tenant, target: str, monkeypatch: pytest.MonkeyPatch, differ: Callable
 ) -> None:
-    compare = copying.compare
+    compare = database_copy.compare
     done: list[int] = []
 
     def differ_and_compare(*args: Any) -> None:
@@ -151,27 +152,47 @@ def test_any_difference_is_found(
             done.append(differ())
         compare(*args)
 
-    monkeypatch.setattr(copying, "compare", differ_and_compare)
+    monkeypatch.setattr(database_copy, "compare", differ_and_compare)
     with pytest.raises(CommandError, match=r"differs between the databases|rows in the target that are not"):
         copy_to(target)
 
 
 def test_it_does_not_run_beside_the_product(filled: Tenant, target: str) -> None:
-    # Given workers that show themselves, it is refused;
-    vitals.beat_heart()
-    with pytest.raises(CommandError, match="Workers are at work"):
+    # Given running workers, it is refused;
+    stats.beat_heart()
+    with pytest.raises(CommandError, match="Workers are running"):
         copy_to(target)
-    client().flushall()
+    client(0).flushall()
 
-    # given a `make run` on this DATA_DIR likewise.
-    descriptor = locks.take(settings.DATA_DIR.run / "lock")
+    # given a running `make run` on this DATA_DIR, it is refused too.
+    descriptor = file_lock.take(settings.DATA_DIR.run / "lock")
     assert descriptor is not None
     with open(descriptor, "rb"), pytest.raises(CommandError, match="The product is running on DATA_DIR"):
         copy_to(target)
 
 
+def test_nobody_drains_any_partition_before_all_is_copied_and_compared(
+    filled: Tenant, target: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+    for name in ("copy", "compare"):
+        step = getattr(database_copy, name)
+
+        def look_then_go_on(model: Any, progress: database_copy.Progress, step: Callable = step) -> None:
+            if model is Message:
+                seen.append((is_locked(0), is_locked(partition_of(filled.token)), is_locked(63)))
+            step(model, progress)
+
+        monkeypatch.setattr(database_copy, name, look_then_go_on)
+
+    copy_to(target)
+
+    assert seen == [(True, True, True)] * 2
+    assert not is_locked(0)
+
+
 def test_what_the_log_still_holds_is_stored_in_the_new_database_once(filled: Tenant, target: str) -> None:
-    # Given acknowledged writes that no drain has seen, and stored ones that a drain could not remove,
+    # Given acknowledged writes that are not drained, and stored ones that a drain could not remove,
     acknowledged = filled.message(1, "undrained")
 
     # when everything is copied, and the log is drained into the copy,
@@ -187,7 +208,7 @@ def test_what_the_log_still_holds_is_stored_in_the_new_database_once(filled: Ten
         connections["default"].close()
         connections["default"].settings_dict = here
 
-    # then it is stored there, under the number that its sender was told, and the old database does not have it.
+    # then it is stored there under the acknowledged number, and the old database does not have it.
     assert copied == [acknowledged["number"]]
     assert name == "ours"
     assert not Message.objects.filter(body="undrained").exists()

@@ -1,23 +1,27 @@
-"""The proxy of deploy/nginx, as it is but for its ports, and a name server that knows where `web` is."""
+"""The proxy of deploy/nginx with other ports, and a name server that resolves `web`."""
 
 from __future__ import annotations
 
 import os
+import re
 import socket
 import struct
 import subprocess
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
-from tests.bench import skip_or_fail
-from tests.embedded.product import eventually, free_port
-from tests.services import packages
+from tests.support.harness import skip_or_fail
+from tests.support.ports import free_port
+from tests.support.product import eventually
+from tests.support.services import packages
 
 DEPLOY = Path(__file__).resolve().parent.parent.parent / "deploy" / "nginx"
 CONFIG = (DEPLOY / "nginx.conf").read_text()
 ERRORS = (DEPLOY / "errors.conf").read_text()
+WEB = (DEPLOY / "web.conf").read_text()
+HOSTS = (DEPLOY / "hosts.conf").read_text()
 
 
 def ensure_nginx() -> None:
@@ -32,19 +36,29 @@ def listens(port: int, host: str = "127.0.0.1") -> bool:
         return probe.connect_ex((host, port)) == 0
 
 
+def nginx(folder: Path, web: str, resolver: str = "127.0.0.11") -> AbstractContextManager[int]:
+    """Runs nginx in `folder` in front of `web` (host:port), and yields its port. `resolver` resolves the host."""
+    return _nginx(
+        folder,
+        WEB.replace("default web:8000;", f"default {web};").replace("resolver 127.0.0.11", f"resolver {resolver}"),
+    )
+
+
+def nginx_of_hosts(folder: Path, ports: Sequence[int]) -> AbstractContextManager[int]:
+    """Runs nginx with hosts.conf in front of two hosts, and yields its port."""
+    moved = iter(ports)
+    return _nginx(folder, re.sub(r"server 10\.0\.0\.\d+:8000 ", lambda _: f"server 127.0.0.1:{next(moved)} ", HOSTS))
+
+
 @contextmanager
-def nginx(folder: Path, web: str, resolver: str = "127.0.0.11") -> Iterator[int]:
-    """Runs it in `folder` before `web`, a host and a port; its own port. `resolver` is asked where the host is."""
+def _nginx(folder: Path, web: str) -> Iterator[int]:
     port = free_port()
     config = CONFIG.replace("listen 8080", f"listen {port}").replace("127.0.0.1:8081", f"127.0.0.1:{free_port()}")
-    config = config.replace("set $web web:8000;", f"set $web {web};").replace(
-        "resolver 127.0.0.11", f"resolver {resolver}"
-    )
     if os.geteuid() == 0:
-        # Else its workers were nobody's, and could not write to pytest's folder.
+        # Otherwise its workers would run as nobody, and could not write to pytest's folder.
         config = "user root;\n" + config
-    (folder / "nginx.conf").write_text(config)
-    (folder / "errors.conf").write_text(ERRORS)
+    for name, text in {"nginx.conf": config, "errors.conf": ERRORS, "web.conf": web}.items():
+        (folder / name).write_text(text)
     command = ["nginx", "-p", f"{folder}/", "-c", f"{folder}/nginx.conf"]
     subprocess.run([*command, "-t"], check=True, capture_output=True)
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as server:
@@ -56,7 +70,7 @@ def nginx(folder: Path, web: str, resolver: str = "127.0.0.11") -> Iterator[int]
 
 
 class NameServer:
-    """Tells everybody who asks for anything the same addresses, as Docker's tells those of a service's containers."""
+    """A name server that resolves every name to the same addresses, like Docker's for a service."""
 
     def __init__(self, *addresses: str) -> None:
         self.addresses = addresses
@@ -77,9 +91,9 @@ class NameServer:
                 return
 
     def _answer(self, query: bytes) -> bytes:
-        """RFC 1035, 4.1: a header, the question as it was asked, and an A record for each address."""
+        """Returns a header, the question, and an A record for each address (RFC 1035, 4.1)."""
         question = query[12 : query.index(b"\0", 12) + 5]
         header = query[:2] + struct.pack("!HHHHH", 0x8180, 1, len(self.addresses), 0, 0)
-        # 0xC00C points back to the question's name; type A, class IN, a second to live, four bytes.
+        # 0xC00C points to the question's name; type A, class IN, a TTL of one second, four bytes.
         records = [struct.pack("!HHHIH", 0xC00C, 1, 1, 1, 4) + socket.inet_aton(address) for address in self.addresses]
         return header + question + b"".join(records)

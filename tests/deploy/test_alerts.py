@@ -1,4 +1,4 @@
-"""deploy/prometheus/alerts.yml: each alarm is raised by its fault alone, ends with it, and says where to read on."""
+"""Each alert of deploy/prometheus/alerts.yml fires on its fault only, ends with it, and links to the docs."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.bench import skip_or_fail
-from tests.services.packages import Missing
-from tests.services.prometheus import DEPLOY, ensure_prometheus
+from tests.support.harness import skip_or_fail
+from tests.support.services.packages import Missing
+from tests.support.services.prometheus import DEPLOY, ensure_prometheus
 
 ROOT = DEPLOY.parent.parent
 RULES: dict[str, dict[str, Any]] = {
@@ -21,20 +21,21 @@ RULES: dict[str, dict[str, Any]] = {
     for rule in group["rules"]
 }
 
-#: Of two web hosts, which tell the same of what they share. A minute from value to value, for two hours.
+#: Series of two web hosts with the same shared values, one value a minute, for two hours.
 WELL = {
     'up{job="chatsystem"}': "1x120",
     **{f'chatsystem_up{{dependency="{name}"}}': "1x120" for name in ("state", "database", "search", "workers")},
     "chatsystem_log_age_seconds": "2x120",
     "chatsystem_dead_events": "0x120",
     "chatsystem_halted_partitions": "0x120",
+    "chatsystem_superseded": "0x120",
     "chatsystem_index_lag_seconds": "3x120",
     "chatsystem_count_drifts_total": "4x120",
     'chatsystem_request_duration_seconds_count{route="/applications/:token", method="GET", status="200"}': "0+600x120",
     'chatsystem_request_duration_seconds_count{route="/search/:query", method="GET", status="503"}': "0+600x120",
     'chatsystem_request_duration_seconds_count{route="/health/ready", method="GET", status="503"}': "0+6x120",
 }
-#: Ten minutes well, fifteen ill, and well again.
+#: Ten minutes healthy, fifteen with the fault, and healthy again.
 DOWN = "1x9 0x14 1x95"
 LATE = "1x9 90x14 1x95"
 SOME = "0x9 2x14 0x95"
@@ -51,9 +52,10 @@ FAULTS = {
     "ChatsystemLogOld": ("chatsystem_log_age_seconds", LATE),
     "ChatsystemDeadEvents": ("chatsystem_dead_events", SOME),
     "ChatsystemPartitionsHalted": ("chatsystem_halted_partitions", SOME),
+    "ChatsystemSuperseded": ("chatsystem_superseded", SOME),
     "ChatsystemIndexBehind": ("chatsystem_index_lag_seconds", LATE),
     "ChatsystemRequestsUnavailable": (UNAVAILABLE, "0x9 0+60x14 840x95"),
-    # A series begins with its first one.
+    # A series begins with its first error.
     "ChatsystemRequestsFailed": (FAILED, "_x10 1x110"),
     "ChatsystemCountDrift": ("chatsystem_count_drifts_total", "4x9 5x110"),
 }
@@ -68,7 +70,7 @@ def promtool() -> None:
 
 
 def on_each_host(series: dict[str, str]) -> list[dict[str, str]]:
-    """As promtool takes them."""
+    """Returns the series in promtool's format."""
     return [
         {"series": labelled(name, host), "values": values} for name, values in series.items() for host in ("one", "two")
     ]
@@ -80,7 +82,7 @@ def labelled(name: str, host: str) -> str:
 
 
 def check(folder: Path, series: dict[str, str], firing: dict[str, set[str]]) -> None:
-    """Has promtool compare the alarms that fire at each time with those that are expected then."""
+    """Lets promtool compare the alerts that fire at each time with the expected ones."""
     tests = [
         {
             "expr": 'count by (alertname) (ALERTS{alertstate="firing"}) > bool 0',
@@ -99,25 +101,25 @@ def check(folder: Path, series: dict[str, str], firing: dict[str, set[str]]) -> 
     assert ran.returncode == 0, ran.stdout + ran.stderr
 
 
-def test_nothing_is_raised_while_all_is_well(tmp_path: Path) -> None:
+def test_no_alert_fires_while_everything_is_healthy(tmp_path: Path) -> None:
     check(tmp_path, WELL, {"30m": set(), "2h": set()})
 
 
 @pytest.mark.parametrize("alarm", RULES)
-def test_an_alarm_is_raised_by_its_fault_and_by_no_other_and_ends_with_it(tmp_path: Path, alarm: str) -> None:
+def test_each_alert_fires_during_its_fault_only(tmp_path: Path, alarm: str) -> None:
     series, values = FAULTS[alarm]
 
     check(tmp_path, WELL | {series: values}, {"9m": set(), "15m": {alarm}, "1h30m": set()})
 
 
-def test_without_the_state_redis_nobody_is_told_that_workers_are_silent(tmp_path: Path) -> None:
+def test_the_alert_for_workers_does_not_fire_without_the_state_redis(tmp_path: Path) -> None:
     both = {f'chatsystem_up{{dependency="{name}"}}': DOWN for name in ("state", "workers")}
 
     check(tmp_path, WELL | both, {"15m": {"ChatsystemStateRedisDown"}})
 
 
 @pytest.mark.parametrize("alarm", RULES)
-def test_an_alarm_says_where_to_read_on(alarm: str) -> None:
+def test_each_alert_links_to_the_docs(alarm: str) -> None:
     page, _, anchor = RULES[alarm]["annotations"]["runbook"].partition("#")
 
     titles = re.findall(r"^##+ (.+)$", (ROOT / page).read_text(), re.MULTILINE)
@@ -125,7 +127,7 @@ def test_an_alarm_says_where_to_read_on(alarm: str) -> None:
     assert RULES[alarm]["labels"]["severity"] in ("critical", "warning")
 
 
-def test_the_scrape_configuration_is_one() -> None:
+def test_the_scrape_configuration_is_valid() -> None:
     ran = subprocess.run(["promtool", "check", "config", DEPLOY / "prometheus.yml"], capture_output=True, check=False)
 
     assert ran.returncode == 0, ran.stderr

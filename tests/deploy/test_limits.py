@@ -1,4 +1,4 @@
-"""The limits of a request are the same at the proxy and at the application, and so is what is said beyond them."""
+"""The proxy and the application have the same limits for a request, and answer the same errors beyond them."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.api.bench import assert_error
-from tests.api.wire import Client, Server, request
-from tests.bench import RealRedis, Tenant
 from tests.deploy.proxy import ensure_nginx, nginx
+from tests.support.harness import RealRedis, Tenant
+from tests.support.places import assert_error
+from tests.support.wire import Client, Server, request
 
 KB, MB = 1024, 1024 * 1024
 

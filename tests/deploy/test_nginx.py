@@ -1,4 +1,4 @@
-"""The proxy: its limits are the API's, and what it answers itself is in the API's error shape."""
+"""nginx has the API's limits, and answers its own errors in the API's error shape."""
 
 from __future__ import annotations
 
@@ -13,28 +13,28 @@ from pathlib import Path
 import pytest
 from django.conf import settings
 
-from chatsystem import gunicorn_config
 from chatsystem.api.errors import NoAnswer, PayloadTooLarge
 from chatsystem.logs.request_id import SANE
-from chatsystem.server import CLIENT_ERRORS
+from chatsystem.server import gunicorn
+from chatsystem.server.responses import CLIENT_ERRORS
 from tests.deploy.proxy import CONFIG, DEPLOY, ERRORS, ensure_nginx, nginx
-from tests.embedded.product import free_port
-from tests.embedded.test_server import answer
+from tests.server.test_worker import answer
+from tests.support.ports import free_port
 
 PAGES = {int(status): json.loads(page) for status, page in re.findall(r"return (\d+) '(.*)';", ERRORS)}
 HOST = b"Host: localhost\r\n"
 
 
 @pytest.mark.parametrize("status", PAGES)
-def test_an_error_page_is_the_apis(status: int) -> None:
+def test_an_error_page_has_the_apis_shape(status: int) -> None:
     page = PAGES[status]
 
     assert page["type"] == ("server_error" if status >= 500 else "client_error")
     assert [(error.keys(), error["attr"]) for error in page["errors"]] == [({"code", "detail", "attr"}, None)]
 
 
-def test_nginx_and_gunicorn_say_the_same() -> None:
-    ours = {status.value: (code, detail) for _, status, code, detail in CLIENT_ERRORS}
+def test_nginx_and_gunicorn_answer_the_same_errors() -> None:
+    ours = {each.status: (each.code, each.detail) for _, each in CLIENT_ERRORS}
     ours[413] = (PayloadTooLarge.default_code, PayloadTooLarge.default_detail)
     pages = {status: (page["errors"][0]["code"], page["errors"][0]["detail"]) for status, page in PAGES.items()}
 
@@ -49,7 +49,7 @@ def test_its_limits_are_not_below_the_apis() -> None:
     [line] = re.findall(r"large_client_header_buffers \d+ (\d+)k;", CONFIG)
 
     assert int(body) * 2**20 == settings.MAX_REQUEST_BYTES
-    assert int(line) * 2**10 > max(gunicorn_config.limit_request_line, gunicorn_config.limit_request_field_size)
+    assert int(line) * 2**10 > max(gunicorn.limit_request_line, gunicorn.limit_request_field_size)
 
 
 def test_no_log_holds_a_path() -> None:
@@ -61,13 +61,13 @@ def test_no_log_holds_a_path() -> None:
 
 @pytest.fixture(scope="module")
 def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
-    """nginx with nobody behind it."""
+    """nginx without a server behind it."""
     ensure_nginx()
     with nginx(tmp_path_factory.mktemp("nginx"), web=f"127.0.0.1:{free_port()}") as port:
         yield port
 
 
-def test_the_configuration_is_one(tmp_path: Path) -> None:
+def test_the_configuration_is_valid(tmp_path: Path) -> None:
     ensure_nginx()
     run = subprocess.run(
         ["nginx", "-t", "-p", f"{tmp_path}/", "-c", DEPLOY / "nginx.conf"], capture_output=True, text=True
@@ -92,7 +92,7 @@ def test_the_configuration_is_one(tmp_path: Path) -> None:
     ],
     ids=lambda value: str(value)[:40],
 )
-def test_what_it_answers_itself_is_json(port: int, request_bytes: bytes, status: int) -> None:
+def test_its_own_errors_are_json(port: int, request_bytes: bytes, status: int) -> None:
     response, body = answer(port, request_bytes)
 
     assert response.status == status
@@ -102,7 +102,7 @@ def test_what_it_answers_itself_is_json(port: int, request_bytes: bytes, status:
 
 
 class Echo(BaseHTTPRequestHandler):
-    """Answers with the id that the request has come with."""
+    """Answers with the request's id."""
 
     def do_GET(self) -> None:
         body = self.headers.get("X-Request-ID", "none").encode()
@@ -117,7 +117,7 @@ class Echo(BaseHTTPRequestHandler):
 
 @pytest.fixture(scope="module")
 def echoed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[bytes], str]]:
-    """Sends a request with these headers, and returns the id under which it arrived behind nginx."""
+    """Sends a request with these headers, and returns the id that arrives behind nginx."""
     ensure_nginx()
     with HTTPServer(("127.0.0.1", 0), Echo) as web:
         threading.Thread(target=web.serve_forever, daemon=True).start()
@@ -136,7 +136,7 @@ def test_a_clients_request_id_is_passed_on(echoed: Callable[[bytes], str], sane:
 @pytest.mark.parametrize(
     "header", [b"", b"X-Request-ID: \r\n", b"X-Request-ID: a b\r\n", b"X-Request-ID: " + b"a" * 129 + b"\r\n"]
 )
-def test_a_request_without_one_that_is_sane_gets_one(echoed: Callable[[bytes], str], header: bytes) -> None:
+def test_a_missing_or_malformed_request_id_is_replaced(echoed: Callable[[bytes], str], header: bytes) -> None:
     first, second = echoed(header), echoed(header)
 
     assert re.fullmatch("[0-9a-f]{32}", first)

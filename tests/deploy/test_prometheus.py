@@ -1,4 +1,4 @@
-"""A real Prometheus scrapes a product that runs: alarms come and go with faults, and what is named is there."""
+"""A real Prometheus scrapes a running product. Alerts follow faults, and all metrics exist that are named."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from collections.abc import Iterator
 import pytest
 import requests
 
-from tests.bench import skip_or_fail
-from tests.embedded.product import BASE_DIR, Product, eventually, kill
-from tests.embedded.scrape import scrape
-from tests.services.packages import Missing
-from tests.services.prometheus import Prometheus
-from tests.services.redis import Redis
+from tests.support.harness import skip_or_fail
+from tests.support.product import BASE_DIR, Product, eventually, kill
+from tests.support.scrape import scrape
+from tests.support.services.packages import Missing
+from tests.support.services.prometheus import Prometheus
+from tests.support.services.redis import Redis
 
 DASHBOARD = json.loads((BASE_DIR / "deploy/grafana/chatsystem.json").read_text())
 EXPRESSIONS = [(panel["title"], target["expr"]) for panel in DASHBOARD["panels"] for target in panel["targets"]]
 
-#: What a metric is told by beside its own name.
+#: Suffixes that a histogram adds to its name.
 SUFFIXES = r"_(bucket|count|sum)$"
 NAME = r"\bchatsystem_[a-z_]+\b"
 
 
 @pytest.fixture(scope="module")
 def state(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Redis]:
-    """A state Redis that nobody starts again."""
+    """A state Redis that nothing restarts."""
     server = Redis(tmp_path_factory.mktemp("state"))
     server.start()
     yield server
@@ -67,9 +67,7 @@ def well(product: Product, prometheus: Prometheus) -> bool:
     return product.ready() and set(product.states().values()) == {"ok"} and not prometheus.firing()
 
 
-def test_a_killed_redis_raises_the_alarm_and_its_return_ends_it(
-    product: Product, prometheus: Prometheus, state: Redis
-) -> None:
+def test_the_alert_for_redis_fires_while_it_is_down(product: Product, prometheus: Prometheus, state: Redis) -> None:
     eventually(lambda: well(product, prometheus))
 
     state.kill()
@@ -80,10 +78,10 @@ def test_a_killed_redis_raises_the_alarm_and_its_return_ends_it(
     eventually(lambda: "ChatsystemStateRedisDown" not in prometheus.firing())
 
 
-def test_killed_workers_raise_the_alarm_and_their_return_ends_it(product: Product, prometheus: Prometheus) -> None:
+def test_the_alert_for_workers_fires_while_they_are_down(product: Product, prometheus: Prometheus) -> None:
     eventually(lambda: product.ready() and "ChatsystemWorkersSilent" not in prometheus.firing())
 
-    # Nobody starts them again meanwhile.
+    # Nothing restarts them meanwhile.
     product.signal("supervisor.supervisord", signal.SIGSTOP)
     for pid in product.pids("celery_app worker "):
         kill(pid)
@@ -93,7 +91,7 @@ def test_killed_workers_raise_the_alarm_and_their_return_ends_it(product: Produc
     eventually(lambda: "ChatsystemWorkersSilent" not in prometheus.firing())
 
 
-def test_a_killed_web_raises_the_alarm_and_its_return_ends_it(product: Product, prometheus: Prometheus) -> None:
+def test_the_alert_for_web_fires_while_it_is_down(product: Product, prometheus: Prometheus) -> None:
     eventually(lambda: product.ready() and "ChatsystemDown" not in prometheus.firing())
 
     product.signal("supervisor.supervisord", signal.SIGSTOP)
@@ -105,11 +103,11 @@ def test_a_killed_web_raises_the_alarm_and_its_return_ends_it(product: Product, 
     eventually(lambda: "ChatsystemDown" not in prometheus.firing())
 
 
-def test_each_expression_of_the_dashboard_finds_something(product: Product, prometheus: Prometheus) -> None:
+def test_each_expression_of_the_dashboard_has_a_result(product: Product, prometheus: Prometheus) -> None:
     wanting = dict(EXPRESSIONS)
 
     def asked() -> dict[str, str]:
-        """Those without an answer."""
+        """Returns the expressions without a result."""
         write(product)
         expressions = [(title, text.replace("$__rate_interval", "20s")) for title, text in EXPRESSIONS]
         return {title: text for title, text in expressions if not answered(text)}
@@ -129,16 +127,16 @@ def named(*files: str) -> set[str]:
     return {re.sub(SUFFIXES, "", name) for text in texts for name in re.findall(NAME, text)}
 
 
-def test_what_is_named_is_there_and_what_is_there_is_named(product: Product) -> None:
+def test_the_named_metrics_are_the_existing_ones(product: Product) -> None:
     write(product)
     exported = set(re.findall(r"^# TYPE (\S+) ", scrape(product), re.MULTILINE))
 
-    assert named("docs/operations.md") == exported
+    assert named("docs/metrics.md") == exported
     assert named("deploy/grafana/chatsystem.json") == exported
     assert named("deploy/prometheus/alerts.yml") | named("docs/runbook.md") <= exported
 
 
-def test_the_dashboard_asks_for_its_prometheus_and_shows_each_panel_in_a_place_of_its_own() -> None:
+def test_the_dashboard_has_a_variable_data_source_and_no_overlapping_panels() -> None:
     taken: set[tuple[int, int]] = set()
     for panel in DASHBOARD["panels"]:
         assert panel["datasource"]["uid"] == "${DS_PROMETHEUS}"

@@ -1,4 +1,4 @@
-"""A copy of a Redis's log, taken while Redis writes to it and rewrites it, is one that a Redis takes."""
+"""A copy of Redis's log is valid even when Redis writes and rewrites it meanwhile."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from typing import Any
 
 import redis
 
-from chatsystem.data_dir import DataDir
+from chatsystem.conf.data_dir import DataDir
 from chatsystem.embedded import redis_server
-from tests.embedded.product import BASE_DIR, eventually
+from tests.support.product import BASE_DIR, eventually
 
 BACKUP = BASE_DIR / "deploy" / "redis" / "backup.sh"
 SCRIPT = "for i = 1, 5 do redis.call('INCR', 'n' .. i) end"
@@ -40,15 +40,15 @@ def backup(folder: Path) -> bytes:
 
 
 def restored(tar: bytes, folder: Path) -> dict[str, int]:
-    """What a Redis says that was started on the copy alone."""
+    """Returns the counters of a Redis that is started on the copy."""
     DataDir(folder).redis.mkdir(parents=True)
     subprocess.run(["tar", "-x", "-C", DataDir(folder).redis], input=tar, check=True)
     with running(folder) as client:
         return {f"n{i}": int(client.get(f"n{i}")) for i in range(1, 6)}
 
 
-def test_a_copy_holds_all_that_was_written_before_it_and_no_half_of_a_script(tmp_path: Path) -> None:
-    # Given a Redis that is written to all the time, and that rewrites its log as often as it can,
+def test_a_copy_has_all_earlier_writes_and_only_whole_scripts(tmp_path: Path) -> None:
+    # Given a Redis under constant writes that rewrites its log as often as possible,
     source = tmp_path / "source"
     with running(source) as client:
         client.set("ballast", "x" * 10_000_000)
@@ -58,7 +58,7 @@ def test_a_copy_holds_all_that_was_written_before_it_and_no_half_of_a_script(tmp
         for thread in (*writers, rewriter):
             thread.start()
 
-        # when it is copied again and again,
+        # when it is copied repeatedly,
         try:
             copies = []
             for _ in range(25):
@@ -70,7 +70,7 @@ def test_a_copy_holds_all_that_was_written_before_it_and_no_half_of_a_script(tmp
                 thread.join()
         assert client.info("persistence")["aof_rewrites"] > 1
 
-    # then each copy is whole, and nothing is left of the copying.
+    # then each copy is complete, and no temporary files are left.
     for i, (written, tar) in enumerate(copies):
         found = restored(tar, tmp_path / f"copy-{i}")
         assert len(set(found.values())) == 1
@@ -79,20 +79,20 @@ def test_a_copy_holds_all_that_was_written_before_it_and_no_half_of_a_script(tmp
 
 
 def test_a_copy_can_be_taken_while_the_manifest_is_being_replaced(tmp_path: Path) -> None:
-    # Given the file that Redis is about to rename, which is listed and gone when it is looked at,
+    # Given a file that Redis renames between the listing and the copy,
     with running(tmp_path) as client:
         client.set("n", 1)
         logs = DataDir(tmp_path).redis / "appendonlydir"
         (logs / "temp-appendonly.aof.manifest").symlink_to("renamed")
 
-        # when a copy is taken, then it is one, and has one manifest.
+        # when a copy is taken, then it is complete and has one manifest.
         with tarfile.open(fileobj=io.BytesIO(backup(tmp_path))) as tar:
             assert [name for name in tar.getnames() if name.endswith(".manifest")] == [
                 "appendonlydir/appendonly.aof.manifest"
             ]
 
 
-def test_a_folder_without_a_log_is_an_error_and_no_empty_backup(tmp_path: Path) -> None:
+def test_a_folder_without_a_log_is_an_error(tmp_path: Path) -> None:
     run = subprocess.run([BACKUP, tmp_path], capture_output=True, timeout=60)
 
     assert run.returncode != 0
@@ -101,7 +101,7 @@ def test_a_folder_without_a_log_is_an_error_and_no_empty_backup(tmp_path: Path) 
 
 
 def eventually_written(client: Any) -> int:
-    """The counters' common value, once there is one; higher than at the last call."""
+    """Waits until the counters are equal and higher than before, and returns their value."""
     before = int(client.get("n1") or 0)
     eventually(lambda: int(client.get("n1") or 0) > before)
     return int(client.get("n1"))

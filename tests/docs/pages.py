@@ -1,4 +1,4 @@
-"""The documentation, as tests read it: its commands, what they print, and its links."""
+"""Reads the documentation for the tests: its commands, the output it shows, and its links."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
-#: Pages for people who type what they read.
+#: Pages whose commands the tests run, from top to bottom.
 WITH_COMMANDS = [ROOT / "README.md", ROOT / "docs/tutorial.md", *sorted((ROOT / "docs/howto").glob("*.md"))]
-PAGES = sorted({ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").rglob("*.md")})
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 
 FENCE = re.compile(r"^(?P<indent> *)```(?P<language>\w*)\n(?P<text>.*?)^(?P=indent)```$", re.MULTILINE | re.DOTALL)
-#: The line above a block that is not run, which readers see, too.
-MARK = re.compile(r"\*Not run by the tests: (.+)\.\*\s*\Z")
+#: The HTML comment above a block that the tests do not run. Readers do not see it.
+NOT_RUN = "<!-- not run: "
+MARK = re.compile(NOT_RUN + r"(.+) -->\s*\Z")
 RUN = re.compile(r"make run((?: [A-Z_]+=\S+)*)(?: +#.*)?")
 
 
@@ -24,9 +25,9 @@ class Block:
     page: Path
     line: int
     text: str
-    #: What it prints, where the page says so: with "…" for what differs.
+    #: The output that the page shows, with "…" for what differs between runs; None if it shows none.
     printed: str | None
-    #: Why it is not run; empty for one that is.
+    #: Why the tests do not run it; empty for a block that they run.
     reason: str
 
     def __str__(self) -> str:
@@ -34,13 +35,13 @@ class Block:
 
     @property
     def settings(self) -> str | None:
-        """Of a block that starts the product, the variables that it is given; None for any other."""
+        """The variables of a block that starts the product; None for any other block."""
         match = RUN.fullmatch(self.text.strip())
         return match[1] if match else None
 
 
 def blocks(page: Path) -> list[Block]:
-    """Those to be typed, in order."""
+    """Returns the shell blocks of a page, in order."""
     source = page.read_text()
     found: list[Block] = []
     to_type: re.Match[str] | None = None
@@ -60,6 +61,6 @@ def without_code(source: str) -> str:
 
 
 def anchors(page: Path) -> set[str]:
-    """What GitHub makes of the headings."""
+    """Returns the anchors that GitHub makes of the headings."""
     headings = re.findall(r"^#+ (.+)$", FENCE.sub("", page.read_text()), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}

@@ -1,11 +1,11 @@
-"""A shell as somebody has it open who reads along, in which variables and functions stay."""
+"""One shell for a whole page: variables and functions stay from block to block."""
 
 from __future__ import annotations
 
 import subprocess
 from pathlib import Path
 
-#: Stands alone in a line of its own after what a block has printed.
+#: Printed on its own line after the output of each block.
 END = "-- the end --"
 
 
@@ -13,7 +13,7 @@ class Shell:
     def __init__(self, folder: Path, environ: dict[str, str], cwd: Path) -> None:
         self.script = folder / "block.sh"
         self.process = subprocess.Popen(
-            # A command that fails ends it: no block may go on over an error that a reader would see.
+            # A failing command ends the shell: a reader would see the error and stop.
             ["bash", "-e", "-o", "pipefail"],
             cwd=cwd,
             env=environ,
@@ -24,11 +24,11 @@ class Shell:
         )
 
     def type(self, block: str) -> str:
-        """What it prints. Fails when a command does."""
+        """Runs a block and returns its output. Fails if a command fails."""
         assert self.process.stdin is not None
         assert self.process.stdout is not None
         self.script.write_text(block)
-        # From a file, so that no command takes the next block for its input.
+        # From a file, so that no command reads the next block as its input.
         self.process.stdin.write(f". '{self.script}' < /dev/null; echo; echo '{END}'\n")
         self.process.stdin.flush()
         printed = ""

@@ -1,4 +1,4 @@
-"""No link leads nowhere: between pages, to headings, to files, and from the code to its page."""
+"""No link is broken: between pages, to headings, to files, and from the code to its page."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from tests.docs.pages import PAGES, ROOT, anchors, without_code
 
 LINK = re.compile(r"\[[^\]]+\]\(([^)\s]+)\)")
-#: A path in backticks that begins in a folder of the project.
+#: A path in backticks that starts with a folder of the project.
 NAMED = re.compile(r"`([a-z_]+/[\w./*{},-]*)`")
 
 
@@ -37,7 +37,7 @@ def test_every_file_that_a_page_names_is_there(name: str) -> None:
     folders = {folder.name for folder in ROOT.iterdir() if folder.is_dir()}
     for path in NAMED.findall((ROOT / name).read_text()):
         first = path.partition("/")[0]
-        # bench/results is what a run of the benchmarks makes.
+        # bench/results is created by a run of the benchmarks.
         if first in folders and "{" not in path and not path.startswith("bench/results"):
             assert list(ROOT.glob(path.rstrip("/"))), path
 
@@ -61,3 +61,15 @@ def test_every_page_is_found_from_the_list_of_pages() -> None:
     assert ROOT / "docs/README.md" in {
         (ROOT / link).resolve() for link in LINK.findall(Path(ROOT / "README.md").read_text())
     }
+
+
+def test_every_function_that_the_walk_through_the_code_names_is_there() -> None:
+    named = re.findall(
+        r"^\|.*?\| `([\w/]+\.py)` `([\w.]+)` \|", (ROOT / "docs/reading-the-code.md").read_text(), re.MULTILINE
+    )
+
+    assert len(named) > 30
+    for file, function in named:
+        code = (ROOT / file).read_text()
+        for name in function.split("."):
+            assert re.search(rf"^\s*(?:def|class) {name}\b", code, re.MULTILINE), f"{file} {function}"

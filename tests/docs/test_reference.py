@@ -1,4 +1,4 @@
-"""The reference names each command that there is, and no other. Settings: tests/test_settings.py."""
+"""The reference lists exactly the commands that exist. For settings, see tests/conf/test_settings.py."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def test_every_command_of_manage_py_is_in_the_table_and_no_other() -> None:
     commands = {file.stem for file in ROOT.glob("**/management/commands/[a-z]*.py") if ".venv" not in file.parts}
     listed = set(re.findall(r"^\| `\.venv/bin/python manage\.py (\w+)", OPERATIONS, re.MULTILINE))
 
-    # Django's own, with checks of ours.
+    # "check" is Django's own command, extended with our checks.
     assert listed == commands | {"check"}
 
 

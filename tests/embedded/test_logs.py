@@ -1,4 +1,4 @@
-"""No log holds a token, a key or a text: a session of every route, good and bad, and all logs searched for them."""
+"""No log holds a token, a key or a text, after good and bad requests of every route."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ import pytest
 import redis
 import requests
 
-from chatsystem.data_dir import DataDir
+from chatsystem.conf.data_dir import DataDir
 from chatsystem.logs.redaction import RouteForPath, TypeForException
 from chatsystem.writelog.keys import Keys, partition_of
-from tests.embedded.product import Product, eventually
-from tests.embedded.test_server import answer
+from tests.server.test_worker import answer
+from tests.support.product import Product, eventually
 
 ADMIN_KEY = "secret-admin-key-" + "k" * 20
-#: What each text, key and query begins with. Letters, so that a search finds it too.
+#: The beginning of each text, key and query. Letters, so that a search finds it too.
 SECRET = "zyxsecret"
 UNKNOWN = "5ec2e7" * 5 + "00"
 
@@ -29,7 +29,7 @@ WORKER = "celery_app worker "
 
 
 class Session:
-    """Requests to a product, and what was secret in them and in their answers."""
+    """Sends requests to a product, and collects the secrets in them and in their answers."""
 
     def __init__(self, product: Product) -> None:
         self.product = product
@@ -80,7 +80,7 @@ class Session:
             self.ask("GET", f"{path}?limit={SECRET}&{SECRET}={SECRET}")
             self.ask("GET", f"{path}/{SECRET}")
             self.ask("GET", path, Accept=f"text/{SECRET}")
-            # Django names a host that it does not know, so that whoever runs it may add it.
+            # Django logs an unknown host, so that the operator can add it.
             self.ask("GET", path, Host="elsewhere.example")
         for path in ("/applications", "/metrics", f"/search/{SECRET}"):
             self.ask("GET", path, Authorization=f"Bearer {SECRET}")
@@ -111,7 +111,7 @@ def product(tmp_path: Path) -> Iterator[Product]:
     product = Product(tmp_path / "data", settings={"ADMIN_API_KEY": ADMIN_KEY})
     product.start()
     try:
-        eventually(product.ready, within=120)
+        eventually(product.ready)
         yield product
     finally:
         product.kill_everything()
@@ -123,7 +123,7 @@ def logs_of(product: Product) -> dict[str, str]:
 
 @contextmanager
 def state_of_a_wrong_kind(product: Product, app: str) -> Iterator[None]:
-    """A fault that is nobody's but ours: a key of the application's partition holds what no script expects."""
+    """Causes an internal error: a key of the application's partition gets a type that no script expects."""
     pending = Keys(partition_of(app.rpartition("/")[2])).pending
     with redis.Redis(unix_socket_path=str(DataDir(product.data_dir).redis_socket)) as state:
         state.rename(pending, "aside")
@@ -141,7 +141,7 @@ def test_no_log_holds_what_is_secret(product: Product) -> None:
     assert {200, 201, 400, 401, 404, 405, 406, 413, 414, 415, 431} <= set(session.statuses)
     assert not {500, 503} & set(session.statuses)
 
-    # Requests that end in a 500, and tasks that fail meanwhile;
+    # Requests that are answered 500, and failing tasks;
     product.signal(WORKER, signal.SIGSTOP)
     session.ask("POST", f"{app}/chats/1/messages", {"body": f"{SECRET} that waits"})
     with state_of_a_wrong_kind(product, app):
@@ -150,17 +150,17 @@ def test_no_log_holds_what_is_secret(product: Product) -> None:
         session.ask("POST", f"{app}/chats/1/messages", {"body": SECRET})
         assert session.statuses[-2:] == [500, 500]
         eventually(lambda: "raised unexpected" in logs_of(product)["worker.log"])
-    # and in a 503.
+    # and requests that are answered 503.
     product.signal("bin/redis-server ", signal.SIGKILL)
     session.ask("POST", f"{app}/chats/1/messages", {"body": SECRET})
 
     _, output = product.stop()
     logs = logs_of(product) | {"make run": output}
     assert session.found_in(logs) == set()
-    # They do tell what went wrong, and where.
+    # The logs still name the error and its place.
     assert "answered 500 at applications/<token:token>/chats/<number:chat_number>/messages" in logs["web.log"]
     assert "ResponseError" in logs["web.log"]
-    assert 'chatsystem/writelog/state.py", line' in logs["web.log"]
+    assert 'chatsystem/writelog/scripts.py", line' in logs["web.log"]
 
 
 def record_of(error: Exception, *args: Any, **extra: Any) -> logging.LogRecord:

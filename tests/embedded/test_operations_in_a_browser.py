@@ -1,4 +1,4 @@
-"""The operations page in a real browser, on a product that runs: live, by keyboard, on a phone, in the dark."""
+"""The operations page of a running product in a real browser: live, by keyboard, on a phone, and in dark mode."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ import pytest
 import requests
 from playwright.sync_api import Browser, Page, Route, expect
 
-from tests.bench import skip_or_fail
-from tests.embedded.product import BASE_DIR, PATIENCE, Product
-from tests.services.chromium import chromium
-from tests.services.packages import Missing
+from tests.support.harness import skip_or_fail
+from tests.support.product import BASE_DIR, PATIENCE, Product
+from tests.support.services.chromium import chromium
+from tests.support.services.packages import Missing
 
 PASSWORD = "correct horse battery staple"
 STRICT = "default-src 'self'"
 
-#: Of each text, what tells it from what is behind it (WCAG 2.2, 1.4.3); texts on a pattern are left out.
+#: The contrast of each text with its background (WCAG 2.2, 1.4.3), without texts on a pattern.
 CONTRASTS = """() => {
     const parsed = (color) => color.match(/[\\d.]+/g).map(Number);
     const light = ([r, g, b]) => [r, g, b].map((c) => c / 255)
@@ -42,7 +42,7 @@ CONTRASTS = """() => {
         });
 }"""
 
-#: Visible elements that are cut off, or go beyond the window's right edge.
+#: Visible elements that are cut off or extend beyond the window's right edge.
 CUT_OFF = """() => [...document.querySelectorAll("#operations *")].filter((e) => e.namespaceURI.endsWith("xhtml"))
     .filter((e) => e.checkVisibility() && (e.getBoundingClientRect().right > innerWidth
         || (e.tagName !== "PROGRESS" && e.clientWidth && e.scrollWidth > e.clientWidth + 1)))
@@ -98,7 +98,7 @@ def page(browser: Browser, product: Product) -> Iterator[Page]:
 
 @pytest.fixture(scope="module")
 def post(product: Product) -> Callable[[int], None]:
-    """Posts so many messages to a chat of its own."""
+    """Posts messages to a new chat."""
     token = requests.post(f"{product.url}/applications", json={"name": "ours"}, timeout=20).json()["token"]
     chats = f"{product.url}/applications/{token}/chats"
     requests.post(chats, json={"title": "a chat"}, timeout=20).raise_for_status()
@@ -125,17 +125,17 @@ def tab_to(page: Page, words: str) -> None:
     pytest.fail(f"Tab does not lead to {words!r}")
 
 
-def test_the_figures_move_while_messages_are_posted_and_no_other_host_is_asked(
+def test_the_figures_follow_posts_without_requests_to_other_hosts(
     page: Page, product: Product, post: Callable[[int], None]
 ) -> None:
-    # Given a page that is loaded anew, whose every request and complaint is written down,
+    # Given a reloaded page whose requests and errors are recorded,
     asked: list[str] = []
     complaints: list[str] = []
     page.on("request", lambda request: asked.append(request.url))
     page.on("console", lambda message: complaints.append(message.text))
     page.on("pageerror", lambda error: complaints.append(str(error)))
     page.reload()
-    expect(page.locator("#service-workers b")).to_have_text("at work")
+    expect(page.locator("#service-workers b")).to_have_text("up")
     documents = figure(page, "index-documents")
 
     # when messages are posted,
@@ -147,42 +147,42 @@ def test_the_figures_move_while_messages_are_posted_and_no_other_host_is_asked(
         page.wait_for_timeout(500)
         highest = {id: max(most, figure(page, id)) for id, most in highest.items()}
 
-    # then the plot has both lines, and reaches above 0,
+    # then the plot has both lines and rises above 0,
     for name in highest:
         assert len(set(page.locator(f".ops-line-{name}").get_attribute("d").split("L"))) > 1
     assert "The highest was 0." not in page.locator("#plot").get_attribute("aria-label")
-    # nothing was asked of another host, and the browser complained of nothing, the strict policy included.
+    # no other host got a request, and the browser reported no error, including violations of the policy.
     assert {urlsplit(url).netloc for url in asked} == {urlsplit(product.url).netloc}
     assert len([url for url in asked if url.endswith("/snapshot")]) > 1
     assert complaints == []
 
 
-def test_buttons_work_by_keyboard_alone_and_say_what_came_of_it(page: Page, post: Callable[[int], None]) -> None:
+def test_buttons_work_by_keyboard_and_show_the_result(page: Page, post: Callable[[int], None]) -> None:
     post(5)
     tab_to(page, "Drain the log")
     ring = page.evaluate("getComputedStyle(document.activeElement).outlineWidth")
     assert ring == "3px", "who uses a keyboard sees where they are"
     page.keyboard.press("Enter")
-    expect(page.locator(".messagelist")).to_contain_text("Drain the log: handed to the workers.")
+    expect(page.locator(".messagelist")).to_contain_text("Drain the log: queued.")
     expect(page.locator("#drain .ops-outcome")).to_contain_text("events stored")
     assert "(admin, " in page.locator("#drain .ops-outcome").inner_text()
 
-    # One that warns asks first, on a page of its own.
+    # A job with a warning asks first, on its own page.
     tab_to(page, "Reindex…")
     page.keyboard.press("Enter")
     page.get_by_role("heading", name="Reindex?").wait_for()
     tab_to(page, "Yes: reindex")
     page.keyboard.press("Enter")
     expect(page.locator("#reindex .ops-outcome")).to_contain_text("messages are in the index")
-    # The keyboard goes on from the row whose button was pressed.
+    # The keyboard focus is in the row of the pressed button.
     page.keyboard.press("Tab")
     assert page.evaluate("document.activeElement.closest('li').id") == "reindex"
 
 
-def test_a_server_that_no_longer_answers_is_told_with_the_age_of_the_figures(page: Page) -> None:
+def test_the_age_of_the_figures_is_shown_when_the_server_stops_answering(page: Page) -> None:
     page.context.set_offline(True)
 
-    expect(page.locator("#connection")).to_have_text("The server does not answer. These are its last figures.")
+    expect(page.locator("#connection")).to_have_text("The server does not answer. These are the last figures.")
     expect(page.locator("#age")).to_have_text("Figures are 4 s old.")
     assert page.locator("#operations").get_attribute("data-stale") is not None
 
@@ -191,13 +191,13 @@ def test_a_server_that_no_longer_answers_is_told_with_the_age_of_the_figures(pag
     assert page.locator("#operations").get_attribute("data-stale") is None
 
 
-def test_a_tab_that_nobody_sees_asks_nothing_and_goes_on_when_it_is_seen(page: Page) -> None:
+def test_a_hidden_tab_pauses_and_resumes_when_it_is_visible(page: Page) -> None:
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url))
     see = "hidden => { Object.defineProperty(document, 'hidden', {value: hidden, configurable: true}); "
     see += "document.dispatchEvent(new Event('visibilitychange')); }"
 
-    # Hidden while a question is under way, which is answered after that.
+    # The tab is hidden during a request, which is answered later.
     held: list[Route] = []
     page.route("**/snapshot", lambda route: held.append(route))
     with page.expect_request("**/snapshot"):
@@ -209,14 +209,14 @@ def test_a_tab_that_nobody_sees_asks_nothing_and_goes_on_when_it_is_seen(page: P
     asked.clear()
     page.wait_for_timeout(4_500)
     assert asked == []
-    expect(page.locator("#connection")).to_have_text("Paused while nobody looks.")
+    expect(page.locator("#connection")).to_have_text("Paused while the page is hidden.")
 
     page.evaluate(see, False)
     expect(page.locator("#connection")).to_have_text("Live.")
     assert asked
 
 
-def test_who_is_logged_out_meanwhile_is_told_so(page: Page) -> None:
+def test_a_logged_out_user_is_told(page: Page) -> None:
     page.context.clear_cookies()
 
     expect(page.locator("#connection")).to_contain_text("You are logged out")
@@ -225,7 +225,7 @@ def test_who_is_logged_out_meanwhile_is_told_so(page: Page) -> None:
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [1280, 700, 390])
 def test_nothing_is_cut_off_or_hard_to_read(page: Page, scheme: str, width: int) -> None:
-    # Given figures as wide as they come, and a partition of each kind,
+    # Given the widest possible figures, and a partition of each kind,
     snapshot = page.evaluate("fetch('/admin/operations/snapshot').then((answer) => answer.json())")
     snapshot["log"] |= {
         "waiting": {"5": 3, "6": 1_234, "7": 100_000, "63": 12_345_678},
@@ -235,10 +235,10 @@ def test_nothing_is_cut_off_or_hard_to_read(page: Page, scheme: str, width: int)
     snapshot["index"] |= {"name": "chatsystem-messages-v1-000007", "documents": 123_456_789, "complete": False}
     snapshot["index"]["building"] = "chatsystem-messages-v1-000008"
     snapshot["database"] |= {"dead": 1_234_567, "outbox_entries": 1_234_567, "outbox_seconds": 1e6}
-    run = {"by": "somebody-with-a-long-name", "began_at": 1, "ended_at": None, "told": "", "id": ""}
+    run = {"by": "somebody-with-a-long-name", "began_at": 1, "ended_at": None, "outcome": "", "id": ""}
     snapshot["jobs"] = {
         "drain": run | {"status": "waiting", "done": 0, "total": None},
-        "replay": run | {"status": "failed", "told": f"OperationalError: {'x' * 200}", "done": 0, "total": 1},
+        "replay": run | {"status": "failed", "outcome": f"OperationalError: {'x' * 200}", "done": 0, "total": 1},
         "recount": run | {"status": "running", "done": 1_234_567, "total": 12_345_678},
         "reindex": run | {"status": "lost", "done": 0, "total": None},
     }

@@ -1,4 +1,4 @@
-"""The faults: what each hits, how it begins and how it ends. Documented in docs/reliability.md."""
+"""The catalogue of faults: what each one hits, how it begins and how it ends. Documented in docs/reliability.md."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from functools import partial
 
 import MySQLdb
 
-from tests.embedded.product import BASE_DIR
 from tests.faults.load import Load
 from tests.faults.stack import DATABASE, REDIS, ROLES, SEARCH, Stack
+from tests.support.product import BASE_DIR
 
 #: Seconds by which the wall clock jumps.
 JUMP = 3600
 BEAT = [sys.executable, "-m", "celery", "--app", "chatsystem.celery", "beat", "--scheduler", "celery.beat:Scheduler"]
 DRAINS = f"while :; do {sys.executable} manage.py drain; done"
-#: Who talks to whom.
+#: The connections between processes and servers.
 PAIRS = [
     *(("web", server) for server in (REDIS, DATABASE, SEARCH)),
     *(("worker", server) for server in (REDIS, DATABASE, SEARCH)),
@@ -32,16 +32,16 @@ PAIRS = [
 @dataclass(frozen=True)
 class Fault:
     name: str
-    #: What it hits: while it lasts, nothing else is to hit the same.
+    #: What the fault hits. No other fault may hit the same at the same time.
     targets: tuple[str, ...]
-    #: It begins with the context and ends with it.
+    #: A context manager: the fault lasts as long as the context.
     during: Callable[[Stack, Load], AbstractContextManager[None]]
-    #: Whether it takes what is not stored with it. Then it strikes when all is stored and nobody writes.
+    #: Whether the fault destroys undrained events. It then begins when everything is stored and nobody writes.
     quiet: bool = False
-    #: Whether it is the kill of one kind of process, or something that stands still until it ends.
+    #: Whether the fault kills one kind of process or pauses something.
     kill: bool = False
     still: bool = False
-    #: Whether the short form does without it: another fault has all of it at once.
+    #: Whether the short form skips the fault, because another one covers it.
     long_form: bool = False
 
     @contextmanager
@@ -72,7 +72,7 @@ def stopped(stack: Stack, load: Load, *, name: str) -> Iterator[None]:
 
 @contextmanager
 def silent(stack: Stack, load: Load, *, pairs: tuple[tuple[str, str], ...]) -> Iterator[None]:
-    """Half-open: bytes go nowhere, and the connections stay open, those of before also when it is over."""
+    """Makes connections half-open: they stay open and carry no bytes. Old ones stay so after the fault."""
     for server in stack.proxies:
         stack.proxies[server].silence({role for role, peer in pairs if peer == server})
     yield
@@ -89,7 +89,7 @@ def reset(stack: Stack, load: Load) -> Iterator[None]:
 
 @contextmanager
 def flushed(stack: Stack, load: Load) -> Iterator[None]:
-    """Its user in deploy/redis may not do this; an operator can."""
+    """Runs a command that the product's user in deploy/redis may not run, but an operator may."""
     stack.redis.client.flushall()
     yield
 
@@ -104,10 +104,10 @@ def restored(stack: Stack, load: Load) -> Iterator[None]:
 
 @contextmanager
 def redis_disk_full(stack: Stack, load: Load) -> Iterator[None]:
-    """With `appendfsync always` it ends itself at the first write that it cannot keep."""
+    """Fills Redis's disk. With `appendfsync always`, Redis ends itself at the first write that it cannot store."""
     disk = stack.disk(REDIS)
     disk.fill()
-    stack.redis.process.wait(timeout=30)
+    stack.redis.process.wait(timeout=60)
     yield
     disk.free()
     stack.start([REDIS])
@@ -119,13 +119,13 @@ def database_disk_full(stack: Stack, load: Load) -> Iterator[None]:
     use_up = ["INSERT INTO room.taken VALUES (REPEAT('x', 1000000))"] * 1000
     stack.database.execute("CREATE DATABASE room", "CREATE TABLE room.taken (text LONGTEXT)")
     disk.fill()
-    # What it has kept ready for itself is still there to be filled.
+    # The server can still fill space that it has reserved.
     with suppress(MySQLdb.OperationalError):
         stack.database.execute(*use_up)
         raise AssertionError("the database found room on a full disk")
     yield
     disk.free()
-    # InnoDB refuses what it finds no room for, and ends itself when that is its own log.
+    # InnoDB refuses writes without space, and ends itself when its own log has none.
     if stack.database.process.poll() is not None:
         stack.start([DATABASE])
     stack.database.execute("DROP DATABASE room")
@@ -133,7 +133,7 @@ def database_disk_full(stack: Stack, load: Load) -> Iterator[None]:
 
 @contextmanager
 def clock_jumps(stack: Stack, load: Load, *, seconds: int) -> Iterator[None]:
-    """For Redis and for all of the product."""
+    """Moves the wall clock of Redis and of the whole product."""
     stack.clock.move(seconds)
     yield
     stack.clock.move(0)
@@ -141,8 +141,8 @@ def clock_jumps(stack: Stack, load: Load, *, seconds: int) -> Iterator[None]:
 
 @contextmanager
 def beside(stack: Stack, load: Load, *, command: list[str]) -> Iterator[None]:
-    """Another process, or several, that does what the product does at the same time."""
-    # A session of its own, so that what the command starts ends with it.
+    """Runs a command that does the product's work at the same time."""
+    # In its own session, so that the command's children end with it.
     environ = stack.product.environ()
     with subprocess.Popen(
         command, cwd=BASE_DIR, env=environ, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
@@ -153,7 +153,7 @@ def beside(stack: Stack, load: Load, *, command: list[str]) -> Iterator[None]:
 
 @contextmanager
 def poison(stack: Stack, load: Load) -> Iterator[None]:
-    """Its partition goes on meanwhile."""
+    """Stores an event that no table can hold. Its partition continues meanwhile."""
     token, _ = load.chats[0]
     command = [sys.executable, "-m", "tests.faults.poison", token]
     with subprocess.Popen(command, cwd=BASE_DIR, env=stack.product.environ(), stdin=subprocess.PIPE) as process:
@@ -183,7 +183,7 @@ def _catalogue() -> Iterator[Fault]:
     yield Fault("clock an hour behind", (), partial(clock_jumps, seconds=-JUMP))
     yield Fault("two beats", (), partial(beside, command=BEAT))
     yield Fault("two drains beside the workers", (), partial(beside, command=["sh", "-c", f"({DRAINS}) & {DRAINS}"]))
-    # It talks to both by itself, and must not be cut off.
+    # The command connects to both itself, and must not be cut off.
     yield Fault("poison event", (REDIS, DATABASE, *links), poison)
 
 

@@ -26,29 +26,29 @@ from tests.faults.load import AckLog, Client, Load
 from tests.faults.recovery import LIMIT, Search, recover
 from tests.faults.settled import check_when_settled
 from tests.faults.stack import SEARCH, Stack
-from tests.services.mariadb import MariaDB
-from tests.services.packages import Missing
+from tests.support.services.mariadb import MariaDB
+from tests.support.services.packages import Missing
 
 CLIENTS = 12
-#: Seconds from one kill of a kind to the next: 35 in ten minutes.
+#: Seconds between two kills of the same kind: 35 in ten minutes.
 BETWEEN_KILLS = 17.0
-#: Seconds that a fault lasts: a killed server is away, or a process or a connection stands still, or another one.
+#: Seconds that a fault lasts: of a killed server, of a paused process or connection, and of others.
 AWAY, STANDS_STILL, LASTS = 1.0, 20.0, 5.0
-#: What the checker's findings come to; the others are "wrong".
+#: The category of each kind of finding; others are "wrong".
 HARM = {1: "lost", 2: "doubled"}
 
 
 @dataclass
 class Strike:
-    """One fault that struck. Times are of the monotonic clock."""
+    """One fault that happened, with times of the monotonic clock."""
 
     fault: str
     begin: float
-    #: None while it lasts.
+    #: None while the fault lasts.
     end: float | None = None
-    #: Seconds until service was back, without those in which another fault was on.
+    #: Seconds until service was back, without those during another fault.
     recovery: float = 0.0
-    #: From its begin until service was back.
+    #: Seconds from the fault's begin until service was back.
     acknowledged: int = 0
 
 
@@ -64,9 +64,9 @@ class Chaos:
         self.targets = {target: threading.Lock() for fault in FAULTS for target in fault.targets}
 
     def run(self, seed: int) -> None:
-        """Strikes for `seconds`. Raises what keeps a fault from ending, or service from coming back."""
+        """Causes faults for `seconds`. Raises when a fault does not end or service does not come back."""
         kills = [fault for fault in FAULTS if fault.kill]
-        # Threads for those who look on: there are never more recoveries under way.
+        # Threads that measure recoveries. There are never more at once.
         with ThreadPoolExecutor(64) as self.pool:
             killers = [self.pool.submit(self.kill, fault, number / len(kills)) for number, fault in enumerate(kills)]
             strikers = [*killers, self.pool.submit(self.others, random.Random(seed))]
@@ -78,7 +78,7 @@ class Chaos:
             recovery.result()
 
     def now(self) -> float:
-        """Seconds since it began."""
+        """Returns the seconds since the run began."""
         return time.monotonic() - self.began
 
     def kill(self, fault: Fault, phase: float) -> list[Future[None]]:
@@ -91,7 +91,7 @@ class Chaos:
         return recoveries
 
     def others(self, chance: random.Random) -> list[Future[None]]:
-        """Rounds of all other faults, one after the other, each round in another order."""
+        """Causes all other faults one after the other, in rounds of random order."""
         others = [fault for fault in FAULTS if not fault.kill]
         recoveries: list[Future[None]] = []
         while True:
@@ -104,9 +104,9 @@ class Chaos:
                 wait(recoveries[-1:])
 
     def strike(self, fault: Fault, seconds: float) -> Future[None]:
-        """Returns when the fault has ended; the future, when service is back."""
+        """Causes a fault and returns when it has ended. The future ends when service is back."""
         before = self.load.log.seen["ack"]
-        # A quiet one needs the whole stack to be well.
+        # A quiet fault needs a healthy stack.
         targets = self.targets if fault.quiet else fault.targets
         with ExitStack() as held:
             for target in sorted(targets):
@@ -116,13 +116,13 @@ class Chaos:
             with fault.on(self.stack, self.load):
                 time.sleep(seconds)
             strike.end = time.monotonic()
-        # It is Elasticsearch that takes longest to start: it alone would be measured, whatever else was hit. And while
-        # it is killed every few seconds, its index falls behind: that search answers is what can be asked.
+        # Elasticsearch takes longest to start, so only its start would be measured, whatever else was hit. And while
+        # it is killed every few seconds, its index falls behind. So search only has to answer.
         search = Client.searches if any(SEARCH in target for target in fault.targets) else None
         return self.pool.submit(self.look_on, strike, before, search)
 
     def look_on(self, strike: Strike, before: int, search: Search | None) -> None:
-        """Until service is back."""
+        """Waits until service is back."""
         assert strike.end is not None
         recover(self.stack, self.load, search=search)
         strike.recovery = self.calm_seconds(strike.end, time.monotonic())
@@ -130,7 +130,7 @@ class Chaos:
         print(f"{self.now():5.0f} s  {strike.fault}: back after {strike.recovery:.1f} s", flush=True)
 
     def calm_seconds(self, begin: float, end: float) -> float:
-        """Of the time between the two, the seconds in which no fault was on."""
+        """Returns how many of the seconds between `begin` and `end` were without a fault."""
         calm, at = 0.0, begin
         for strike in sorted(self.strikes, key=lambda strike: strike.begin):
             calm += max(0.0, min(strike.begin, end) - at)
@@ -184,11 +184,11 @@ def main() -> int:
 
 
 def _run(stack: Stack, options: argparse.Namespace) -> bool:
-    """Whether anything was lost, doubled or wrong, or back too late."""
+    """Returns whether anything was lost, duplicated or wrong, or service came back too late."""
     ack_log = stack.folder / "acknowledged.jsonl"
     load = Load(stack.product.url, AckLog(ack_log), CLIENTS, options.seed)
     load.start()
-    # A new index is filled first.
+    # A new index has to be filled first.
     recover(stack, load)
     chaos = Chaos(stack, load, options.seconds)
     try:

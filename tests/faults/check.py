@@ -1,4 +1,4 @@
-"""The checker: what clients were told against what is stored and indexed. Documented in docs/reliability.md.
+"""The checker: compares the clients' log with what is stored and indexed. Documented in docs/reliability.md.
 
 `python -m tests.faults.check ACK_LOG` in the environment of the product (DATA_DIR, DATABASE_URL, …) prints a JSON line
 for each violation of an invariant of DESIGN §3, and one with what it compared.
@@ -20,7 +20,7 @@ import django
 
 @dataclass
 class Acknowledged:
-    """What clients know of one entity."""
+    """What the clients know of one entity."""
 
     created: list[tuple[str, str]] = field(default_factory=list)
     #: (last_request_time, text) of each acknowledgement.
@@ -54,7 +54,7 @@ def main(ack_log: Path) -> None:
 
 
 def _stored() -> Iterator[tuple[str, tuple[str, str]]]:
-    """Path → (last_request_time as the API writes it, text) of every row."""
+    """Returns (last_request_time in the API's format, text) of each row, by path."""
     from applications.models import Application
     from chats.models import Chat
     from messages_app.models import Message
@@ -77,8 +77,8 @@ def _rows(
             yield 2, f"{path} was acknowledged for two bodies: {known.created}"
         if path not in stored:
             yield 1, f"{path} was acknowledged and is not stored"
-        # An update that was repeated since its first try had no answer, or a 503 because Redis had none: both tries may
-        # have come to pass, the unanswered one last.
+        # A repeated update, whose first try got no answer or a 503 because Redis gave none: both tries may
+        # have been executed, the unanswered one last.
         elif stored[path] != max(known.writes) and not (stored[path] > max(known.writes) and stored[path][1] in unsure):
             yield 3, f"{path} holds {stored[path]}, and the last acknowledged is {max(known.writes)}"
     for path, (_, text) in stored.items():
@@ -103,15 +103,15 @@ def _numbers(stored: dict[str, Any]) -> Iterator[tuple[int, str]]:
 
 
 def _settled() -> Iterator[tuple[int, str]]:
-    from chatsystem.writelog import log
+    from chatsystem.writelog import stream
     from chatsystem.writelog.keys import PARTITIONS, Keys
     from chatsystem.writelog.models import DeadEvent
-    from chatsystem.writelog.state import client
+    from chatsystem.writelog.redis_client import client
     from search.models import OutboxEntry
 
-    if left := log.lengths():
+    if left := stream.lengths():
         yield 7, f"the log holds events: {left}"
-    if left := sum(client().hlen(Keys(partition).pending) for partition in range(PARTITIONS)):
+    if left := sum(client(partition).hlen(Keys(partition).pending) for partition in range(PARTITIONS)):
         yield 7, f"{left} texts are pending"
     for model in (DeadEvent, OutboxEntry):
         if left := model.objects.count():
@@ -120,14 +120,14 @@ def _settled() -> Iterator[tuple[int, str]]:
 
 def _index() -> Iterator[tuple[int, str]]:
     from search.backends import get_backend
-    from search.comparison import differences
+    from search.reindex import differences
 
     for difference in differences(get_backend()):
         yield 5, str(difference)
 
 
 def _counts() -> Iterator[tuple[int, str]]:
-    """Before any reconcile: the drain moves counts in the transaction that stores the rows."""
+    """Checks the counts before any reconcile, since the drain updates them in the transaction of the rows."""
     from chatsystem.writelog.counts import all_counts
 
     for count in all_counts():

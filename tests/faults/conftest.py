@@ -5,19 +5,20 @@ from pathlib import Path
 
 import pytest
 
-from tests import environment
-from tests.embedded.product import Product
+from tests.support import environment
+from tests.support.product import Product
 
-# There is a server to kill.
-collect_ignore = [] if environment.server else ["test_database_killed.py", "test_faults.py", "test_restored_dump.py"]
+# These tests kill or share a database server.
+of_servers = ["test_database_killed.py", "test_faults.py", "test_restored_dump.py", "test_two_hosts.py"]
+collect_ignore = [] if environment.server else of_servers
 if environment.DATABASE == "mysql":
-    # Debian's package of the server comes without mysqldump. The faults take minutes: MariaDB stands for both.
+    # Debian's MySQL package lacks mysqldump. The faults take minutes, so MariaDB stands for both.
     collect_ignore += ["test_backup.py", "test_faults.py"]
 
 
 @pytest.fixture
 def product(tmp_path: Path) -> Iterator[Product]:
-    """A started product with its own DATA_DIR, on a database of its own where the tests have a server."""
+    """A started product with its own DATA_DIR, and its own database when the tests have a server."""
     settings = {"WORKERS": "5"}
     if environment.server:
         settings["DATABASE_URL"] = environment.server.new_database("product")

@@ -1,4 +1,4 @@
-"""Clients that write, read what they wrote, and log what they were told. Documented in docs/reliability.md."""
+"""Clients that write, read their writes, and log the answers. Documented in docs/reliability.md."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from typing import IO, Any
 
 import requests
 
-from tests.embedded.product import eventually
+from tests.support.product import eventually
 
-#: Seconds for which a client repeats a request that is not answered.
+#: Seconds for which a client repeats an unanswered request.
 PATIENCE = 60.0
 
 
 class AckLog:
-    """What clients sent and what they were told, a JSON line each, before the next request goes out."""
+    """The log of requests and answers, one JSON line each, written before the next request is sent."""
 
     def __init__(self, path: Path) -> None:
         self.file: IO[str] = path.open("w")
@@ -43,20 +43,23 @@ class AckLog:
 
 
 class Load:
-    """`clients` threads that write to two applications until they are stopped; the seed makes their choices."""
+    """Threads that write to two applications until they are stopped. The seed determines their choices.
 
-    def __init__(self, base: str, log: AckLog, clients: int, seed: int) -> None:
-        self.base, self.log, self.seed = base, log, seed
+    With `reads`, they read their writes from another host.
+    """
+
+    def __init__(self, base: str, log: AckLog, clients: int, seed: int, reads: str | None = None) -> None:
+        self.base, self.log, self.seed, self.reads = base, log, seed, reads
         self.stopping, self.going = threading.Event(), threading.Event()
         self.going.set()
         self.failures: list[BaseException] = []
         self.threads = [threading.Thread(target=self._run, args=(client,)) for client in range(clients)]
-        #: Each client holds its own while it is at a request.
+        #: Each client holds its own lock during a request.
         self.turns = [threading.Lock() for _ in self.threads]
 
     def start(self) -> None:
         setup = Client(self.base, self.log)
-        # Two applications share their chats' numbers, so that a leak from one into the other shows.
+        # Two applications have chats of the same numbers, so that a leak between them is visible.
         applications = [setup.create_application(name) for name in ("ours", "theirs")]
         self.chats = [(token, setup.create_chat(token)) for token in applications for _ in range(3)]
         for thread in self.threads:
@@ -72,7 +75,7 @@ class Load:
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """No client has a request under way, nor sends a new one."""
+        """Pauses all clients between two requests."""
         self.going.clear()
         with ExitStack() as turns:
             turns.callback(self.going.set)
@@ -82,12 +85,13 @@ class Load:
 
     def _run(self, number: int) -> None:
         try:
-            self._write(Client(self.base, self.log), random.Random(f"{self.seed} {number}"), self.turns[number])
+            client = Client(self.base, self.log, reads=self.reads)
+            self._write(client, random.Random(f"{self.seed} {number}"), self.turns[number])
         except BaseException as failure:
             self.failures.append(failure)
 
     def _write(self, client: Client, chance: random.Random, turn: threading.Lock) -> None:
-        # A client updates only what it created, so that it knows which of its texts has to be the last.
+        # A client only updates what it created, so that it knows which text is the last.
         own: list[str] = []
         while not self.stopping.is_set():
             self.going.wait()
@@ -105,10 +109,11 @@ class Load:
 
 
 class Client:
-    """Repeats a request under the same key until it is answered, logs the answer, and reads it back at once."""
+    """Repeats a request with the same key until it is answered, logs the answer, and reads the write at once."""
 
-    def __init__(self, base: str, log: AckLog, timeout: float = 20.0) -> None:
+    def __init__(self, base: str, log: AckLog, timeout: float = 20.0, reads: str | None = None) -> None:
         self.base, self.log, self.timeout = base, log, timeout
+        self.reads = reads or base
         self.session = requests.Session()
 
     def create_application(self, name: str) -> str:
@@ -126,7 +131,7 @@ class Client:
         return path
 
     def create_messages(self, token: str, chat: str, count: int) -> list[str]:
-        """Texts name their application: one that turns up under another is a leak."""
+        """Returns a text that names its application, so that a leak into another is visible."""
         texts = [f"{token} {uuid.uuid4()}" for _ in range(count)]
         bodies = [{"body": text} for text in texts]
         answer = self._answered("POST", f"{_url(chat)}/messages", bodies if count > 1 else bodies[0])
@@ -145,12 +150,12 @@ class Client:
         self._expect(path, answer["last_request_time"])
 
     def messages_count(self, chat: str) -> int:
-        """Of the rows that are stored; 0 while nobody can tell."""
+        """Returns the number of stored rows, or 0 while it is unknown."""
         response = self._try("GET", _url(chat))
         return response.json()["messages_count"] if response is not None and response.ok else 0
 
     def finds(self, path: str) -> bool:
-        """Whether a search for its text finds the message."""
+        """Returns whether a search for its text finds the message."""
         message = self._try("GET", _url(path))
         if message is None or not message.ok:
             return False
@@ -159,7 +164,7 @@ class Client:
         return response is not None and response.ok and response.json()["count"] > 0
 
     def searches(self, path: str) -> bool:
-        """Whether a search in the message's application is answered."""
+        """Returns whether a search in the message's application is answered."""
         response = self._try("GET", f"/search/any?application={path.partition('/')[0]}&limit=1")
         return response is not None and response.ok
 
@@ -180,9 +185,10 @@ class Client:
             time.sleep(0.05)
 
     def _try(self, method: str, url: str, data: Any = None, headers: dict[str, str] | None = None) -> Any:
-        """The answer, None when there was none. Whatever is above 500 has to be a 503 that says when to come back."""
+        """Returns the answer, or None without one. Asserts that each 5xx is a 503 with Retry-After."""
+        base = self.reads if method == "GET" else self.base
         try:
-            response = self.session.request(method, self.base + url, json=data, headers=headers, timeout=self.timeout)
+            response = self.session.request(method, base + url, json=data, headers=headers, timeout=self.timeout)
         except requests.RequestException:
             self.log.write("unanswered")
             return None
@@ -193,7 +199,7 @@ class Client:
         return response
 
     def _expect(self, path: str, at: str) -> None:
-        """Invariant 8: after an acknowledgement a read shows that write or a later one, or answers 503."""
+        """Checks invariant 8: after an acknowledgement, a read shows that write or a later one, or answers 503."""
         response = self._try("GET", _url(path))
         if response is None or response.status_code == 503:
             return
@@ -202,7 +208,7 @@ class Client:
 
 
 def more_acknowledgements(log: AckLog, number: int) -> None:
-    """Waits for them."""
+    """Waits for the clients."""
     before = log.seen["ack"]
     eventually(lambda: log.seen["ack"] >= before + number)
 

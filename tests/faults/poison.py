@@ -1,4 +1,6 @@
-"""An event that no table can hold, and its end: `python -m tests.faults.poison TOKEN` in the product's environment.
+"""Appends an event that no table can hold, and discards it: `python -m tests.faults.poison TOKEN`.
+
+It runs in the product's environment.
 
 Acknowledged past the API, which would have refused it: a new title for the application's first chat, longer than its
 column. Set aside as a dead event, it is discarded once the standard input ends.
@@ -13,16 +15,16 @@ from contextlib import suppress
 
 import django
 
-from tests.embedded.product import eventually
+from tests.support.product import eventually
 
 
 def main(token: str) -> None:
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "chatsystem.settings")
     django.setup()
-    from chats.intake import update_chat
     from chats.models import Chat
-    from chatsystem.writelog.dead import discard
-    from chatsystem.writelog.intake import RequestKey
+    from chats.services import update_chat
+    from chatsystem.writelog.append import RequestKey
+    from chatsystem.writelog.dead_events import discard
     from chatsystem.writelog.models import DeadEvent
 
     longest = Chat._meta.get_field("title").max_length
@@ -46,17 +48,17 @@ def main(token: str) -> None:
 
 
 def at_last(act: Callable[[], bool]) -> None:
-    """Other faults may be on: repeats what the database or Redis is away for."""
+    """Repeats a step while the database or Redis is down, since other faults may happen at the same time."""
     from django.db import OperationalError
 
-    from chatsystem.writelog.state import LogUnavailable
+    from chatsystem.writelog.exceptions import LogUnavailable
 
     def done() -> bool:
         with suppress(LogUnavailable, OperationalError):
             return act()
         return False
 
-    eventually(done, within=60)
+    eventually(done)
 
 
 if __name__ == "__main__":

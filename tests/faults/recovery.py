@@ -1,19 +1,19 @@
-"""How long it takes after a fault until all is well again. Documented in docs/reliability.md."""
+"""Measures how long recovery from a fault takes. Documented in docs/reliability.md."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
 
-from tests.embedded.product import eventually
 from tests.faults.load import Client, Load
 from tests.faults.stack import Stack
+from tests.support.product import eventually
 
-#: Seconds within which service is back after a fault.
+#: Seconds within which service must be back after a fault.
 LIMIT = 15.0
-#: Seconds after which the question whether it is back is asked anew.
+#: Seconds after which a probe is repeated with a new message.
 TIMEOUT = 5.0
-#: Seconds after which it is asked no more.
+#: Seconds after which the recovery has failed.
 PATIENCE = 10 * LIMIT
 
 
@@ -21,13 +21,13 @@ Search = Callable[[Client, str], bool]
 
 
 def recover(stack: Stack, load: Load, *, search: Search | None = Client.finds) -> float:
-    """Seconds until a new message of each application is acknowledged, stored and, unless that is not asked, found, and
-    beat's sweep has come by, which nobody misses until a hint is lost.
+    """Returns the seconds until service is back: until beat has swept, and a new message of each application is
+    acknowledged, stored and (with `search`) found. A missing sweep would only show when a hint is lost.
     """
     began = time.monotonic()
     eventually(stack.forget_sweep, PATIENCE)
     client = Client(load.base, load.log, timeout=TIMEOUT)
-    # In each application, since what holds up one partition need not hold up another.
+    # In each application, since a fault may hold up only one partition.
     for chat in {chat.partition("/")[0]: chat for _, chat in load.chats}.values():
         _wait_for_one_more(client, chat, search)
     eventually(stack.was_swept, PATIENCE)

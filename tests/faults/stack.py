@@ -1,4 +1,4 @@
-"""The real stack, for faults: each connection between the product and a server leads through a proxy of the tests."""
+"""The real stack for fault tests. Each connection between the product and a server goes through a proxy."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from urllib.parse import urlsplit
 
 import redis
 
-from chatsystem.writelog.keys import HEARTBEAT, PARTITIONS, Keys
-from tests.embedded.product import Product, established, eventually, send, sockets
-from tests.faults.proxy import Proxy
-from tests.services.clock import WallClock
-from tests.services.database_server import DatabaseServer
-from tests.services.disk import Disk
-from tests.services.elasticsearch import Node
-from tests.services.packages import Missing
-from tests.services.redis import Redis
+from chatsystem.writelog.keys import PARTITIONS, Keys
+from tests.support.product import Product, established, eventually, send, sockets
+from tests.support.proxy import Proxy
+from tests.support.services.clock import WallClock
+from tests.support.services.database_server import DatabaseServer
+from tests.support.services.disk import Disk
+from tests.support.services.elasticsearch import Node
+from tests.support.services.packages import Missing
+from tests.support.services.redis import Redis
 
-#: The product's kinds of process, and the words that their command lines hold.
+#: The product's kinds of process, and the words in their command lines.
 ROLES = {"web": " gunicorn ", "worker": "celery_app worker ", "beat": "celery_app beat "}
 REDIS, DATABASE, SEARCH = "Redis", "database", "Elasticsearch"
 
@@ -37,13 +37,13 @@ class Server(Protocol):
 
 
 class Stack:
-    """Started when it has been made; `close` ends all of it. Raises `packages.Missing`."""
+    """Starts everything when it is created; `close` ends it. Raises `packages.Missing`."""
 
     def __init__(self, folder: Path, database: Callable[[Path], DatabaseServer]) -> None:
         self.folder = folder
         self.clock = WallClock(folder / "clock")
         self.closing: list[Callable[[], object]] = []
-        # A server ends with the thread that started it: these stay.
+        # A server ends with the thread that started it, so these threads stay alive.
         self.starters = ThreadPoolExecutor(3)
         self.closing.append(self.starters.shutdown)
         self.disks = {name: self._disk(name) for name in (REDIS, DATABASE)}
@@ -90,7 +90,7 @@ class Stack:
             self.closing.pop()()
 
     def _disk(self, name: str) -> Disk | Missing:
-        """The server's folder as a disk that can be full, or why it is none."""
+        """Returns the server's folder as a small disk, or the reason why it is not one."""
         try:
             disk = Disk(self.folder / name)
         except Missing as missing:
@@ -106,7 +106,7 @@ class Stack:
         return disk
 
     def kill(self, names: Collection[str]) -> None:
-        """SIGKILL to servers and to all processes of a role; supervisord starts the latter again."""
+        """Sends SIGKILL to servers and to all processes of a role. supervisord restarts the latter."""
         for name in names:
             if name in ROLES:
                 self.product.signal(ROLES[name], signal.SIGKILL)
@@ -114,7 +114,7 @@ class Stack:
                 self.servers[name].kill()
 
     def start(self, names: Collection[str]) -> None:
-        """Starts the servers among them, side by side. supervisord starts the others."""
+        """Starts the servers among them in parallel. supervisord starts the others."""
         list(
             self.starters.map(lambda name: self.servers[name].start(), [name for name in names if name in self.servers])
         )
@@ -128,7 +128,7 @@ class Stack:
             send(process.pid, number)
 
     def role_of(self, source_port: int) -> str:
-        """Whose a connection is; empty for one that is none of the product's, or gone."""
+        """Returns the role of a connection's owner, or "" when it is not the product's or is gone."""
         inodes = {inode for local, _, inode in established() if local == source_port}
         for role, words in ROLES.items():
             if inodes & sockets(self.product.pids(words)):
@@ -136,7 +136,7 @@ class Stack:
         return ""
 
     def copy_redis(self) -> None:
-        """Keeps a copy of what Redis has on its disk, in place of the last one."""
+        """Copies Redis's files, and replaces the last copy."""
         shutil.rmtree(self.folder / "copy", ignore_errors=True)
         self.redis.copy(self.folder / "copy")
 
@@ -144,20 +144,20 @@ class Stack:
         self.redis.restore(self.folder / "copy")
 
     def forget_sweep(self) -> bool:
-        """Whether it could be done: another fault may have taken Redis away."""
+        """Returns whether it succeeded. Redis may be down by another fault."""
         with suppress(redis.RedisError):
-            self.redis.client.delete(HEARTBEAT)
+            self.redis.client.delete(Keys(0).heartbeat)
             return True
         return False
 
     def was_swept(self) -> bool:
-        """Since it was forgotten."""
+        """Returns whether beat has swept since the heartbeat was deleted."""
         with suppress(redis.RedisError):
-            return bool(self.redis.client.exists(HEARTBEAT))
+            return bool(self.redis.client.exists(Keys(0).heartbeat))
         return False
 
     def undrained(self) -> int:
-        """How many events the log holds. Asked past the proxies."""
+        """Returns the number of events in the log, without the proxies."""
         client: Any = self.redis.client
         return sum(client.xlen(Keys(partition).log) for partition in range(PARTITIONS))
 

@@ -1,11 +1,9 @@
-"""Backup and restore of the pair, Redis and database, under load: what was acknowledged before it began is there."""
+"""Backup and restore of Redis and database under load keep everything that was acknowledged before the backup."""
 
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -15,23 +13,23 @@ from pathlib import Path
 import pytest
 import requests
 
-from chatsystem.data_dir import DataDir
-from tests import environment
-from tests.embedded.product import BASE_DIR, Product, eventually
+from chatsystem.conf.data_dir import DataDir
 from tests.faults.load import AckLog, Client, Load, more_acknowledgements
 from tests.faults.settled import check_when_settled
-from tests.services.database_server import DatabaseServer
-from tests.services.mariadb import MariaDB
+from tests.support import environment
+from tests.support.product import BASE_DIR, Product, eventually
+from tests.support.services.database_server import DatabaseServer
+from tests.support.services.mariadb import MariaDB
 
 SEED = 20_261_126
-#: As docs/runbook.md has it.
+#: The command of docs/runbook.md.
 COPY_SQLITE = "import sqlite3, sys; sqlite3.connect(sys.argv[1]).execute('VACUUM INTO ?', sys.argv[2:])"
 
 BEGUN = "backup begun"
 
 
 class Backup:
-    """One pair of copies."""
+    """One backup: a copy of Redis and one of the database."""
 
     def __init__(self, folder: Path) -> None:
         self.redis, self.database = folder / "redis.tar", folder / "database"
@@ -50,7 +48,7 @@ class Backup:
             subprocess.run([sys.executable, "-c", COPY_SQLITE, *files], check=True)
 
     def restore(self, data_dir: Path, server: DatabaseServer | None) -> Product:
-        """Into an empty DATA_DIR, and an empty server where there is one; not started."""
+        """Restores into an empty DATA_DIR and, with a database server, an empty database. Starts nothing."""
         there = DataDir(data_dir)
         there.redis.mkdir(parents=True, mode=0o700)
         subprocess.run(["tar", "-x", "-C", there.redis, "-f", self.redis], check=True)
@@ -66,24 +64,13 @@ class Backup:
 
 @pytest.fixture
 def fresh_server(tmp_path: Path) -> Iterator[DatabaseServer | None]:
-    """A second one, which has never held anything."""
+    """A second, empty server."""
     server = environment.SERVERS[environment.DATABASE](tmp_path / "server") if environment.server else None
     if server:
         server.start()
     yield server
     if server:
         server.kill()
-
-
-@contextmanager
-def nothing_drained(product: Product) -> Iterator[None]:
-    """The workers stand still meanwhile: what is acknowledged stays in the log."""
-    workers = product.pids("celery_app worker ")
-    for worker in workers:
-        os.kill(worker, signal.SIGSTOP)
-    yield
-    for worker in workers:
-        os.kill(worker, signal.SIGCONT)
 
 
 @contextmanager
@@ -100,7 +87,7 @@ def started(product: Product) -> Iterator[None]:
 def test_a_pair_copied_under_load_restores_all_that_was_acknowledged_before(
     product: Product, tmp_path: Path, fresh_server: DatabaseServer | None, drained: bool
 ) -> None:
-    # Given a product under load, with events in its log that no worker has stored,
+    # Given a product under load, with undrained events in its log,
     print(f"seed {SEED}")
     product.wait_until_ready()
     log = AckLog(tmp_path / "acknowledged.jsonl")
@@ -108,16 +95,16 @@ def test_a_pair_copied_under_load_restores_all_that_was_acknowledged_before(
     load.start()
     more_acknowledgements(log, 200)
     backup = Backup(tmp_path)
-    with nothing_drained(product):
+    with product.standing_still("celery_app worker "):
         more_acknowledgements(log, 200)
 
-        # when its Redis is copied first and its database second, while the load goes on, and then all of it is lost,
+        # when its Redis is copied first and its database second under load, and then everything is lost,
         log.write(BEGUN)
         backup.copy_redis(product)
         if not drained:
             backup.copy_database(product)
     if drained:
-        # By the time that its chat is stored, so is all that came before, which the copy of Redis holds too.
+        # Once this chat is stored, so is everything before it, which the copy of Redis contains too.
         wait_until_stored(product, load.chats[0][0], Client(product.url, log))
         backup.copy_database(product)
     more_acknowledgements(log, 200)
@@ -125,7 +112,7 @@ def test_a_pair_copied_under_load_restores_all_that_was_acknowledged_before(
     product.kill_everything()
     restored = backup.restore(tmp_path / "restored", fresh_server)
     with started(restored):
-        # then writing goes on after the last number that is there,
+        # then writes continue after the last restored number,
         kept = what_is_left(tmp_path / "acknowledged.jsonl", restored)
         after = AckLog(tmp_path / "after.jsonl")
         client = Client(restored.url, after)
@@ -135,8 +122,8 @@ def test_a_pair_copied_under_load_restores_all_that_was_acknowledged_before(
         after.file.close()
         manage(restored, "reindex")
 
-        # and the checker finds all that was acknowledged before the first copy began, no number given twice, and of
-        # what came later, nothing by halves.
+        # and the checker finds everything that was acknowledged before the first copy, no number twice, and
+        # nothing half-written of what came later.
         together = tmp_path / "together.jsonl"
         together.write_text(kept + (tmp_path / "after.jsonl").read_text())
         violations, compared = check_when_settled(restored, together)
@@ -147,7 +134,7 @@ def test_a_pair_copied_under_load_restores_all_that_was_acknowledged_before(
 def test_a_pair_copied_in_the_wrong_order_is_refused(
     product: Product, tmp_path: Path, fresh_server: DatabaseServer | None
 ) -> None:
-    # Given a database that was copied before Redis, and writes that were stored between the two copies,
+    # Given a database copied before Redis, and writes that were stored between the two copies,
     product.wait_until_ready()
     client = Client(product.url, AckLog(tmp_path / "acknowledged.jsonl"))
     token = client.create_application("ours")
@@ -159,7 +146,7 @@ def test_a_pair_copied_in_the_wrong_order_is_refused(
     product.kill_everything()
     client.log.file.close()
 
-    # when they are restored, then what lies between is missed: nothing is accepted, or given a lost number.
+    # when they are restored, then the gap is noticed: nothing is accepted, and no lost number is reused.
     restored = backup.restore(tmp_path / "restored", fresh_server)
     with started(restored):
         eventually(lambda: restored.states()["database"] == "degraded: older than it was: 1 partitions are halted")
@@ -168,14 +155,14 @@ def test_a_pair_copied_in_the_wrong_order_is_refused(
 
 
 def wait_until_stored(product: Product, token: str, client: Client) -> None:
-    """Makes a chat, and waits until the application's count shows it: a count follows the rows."""
+    """Creates a chat, and waits until it is stored, by the application's count."""
     number = int(client.create_chat(token).rpartition("/")[2])
     application = f"{product.url}/applications/{token}"
     eventually(lambda: requests.get(application, timeout=20).json()["chats_count"] >= number)
 
 
 def what_is_left(ack_log: Path, restored: Product) -> str:
-    """The log, but for the acknowledgements that came after the backup began and that it does not hold.
+    """Returns the log without the acknowledgements after the backup began that the backup does not contain.
 
     Those may be missing. One that is there has to be there as it was acknowledged.
     """
@@ -191,7 +178,7 @@ def what_is_left(ack_log: Path, restored: Product) -> str:
 
 
 def last_request_times(product: Product, entries: list[dict]) -> Iterator[tuple[str, str]]:
-    """Of every chat and message that the product has under the applications of the log, by path."""
+    """Returns every chat and message of the log's applications, by path."""
     for token in {entry["path"].partition("/")[0] for entry in entries if entry["kind"] == "ack"}:
         for chat in rows(f"{product.url}/applications/{token}/chats"):
             yield f"{token}/{chat['number']}", chat["last_request_time"]
@@ -200,7 +187,7 @@ def last_request_times(product: Product, entries: list[dict]) -> Iterator[tuple[
 
 
 def rows(url: str | None) -> Iterator[dict]:
-    """Of all pages."""
+    """Yields the entities of all pages."""
     url = f"{url}?limit=1000"
     while url:
         page = requests.get(url, timeout=20).json()

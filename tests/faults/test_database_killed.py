@@ -1,16 +1,16 @@
-"""The database server away: posts do not notice. That nothing is lost by it: test_faults.py."""
+"""Posts are accepted while the database server is down. test_faults.py shows that nothing is lost."""
 
 from __future__ import annotations
 
 import time
 from pathlib import Path
 
-from tests import environment
-from tests.embedded.product import Product, connections
 from tests.faults.load import AckLog, Client, Load, more_acknowledgements
+from tests.support import environment
+from tests.support.product import Product, connections
 
 SEED = 20_261_124
-#: Of the product: conftest.py.
+#: The product's settings (conftest.py).
 WORKERS = 5
 
 
@@ -23,10 +23,10 @@ def test_posts_are_accepted_while_the_database_server_is_away(product: Product, 
     load.start()
     more_acknowledgements(log, 300)
 
-    # when the server is killed under their load,
+    # when the server is killed under load,
     environment.server.kill()
 
-    # then posts are accepted all the same (an update is not: its answer needs the row),
+    # then posts are still accepted (updates are not, since their answer needs the row),
     steady = Client(product.url, log)
     token, chat = load.chats[0]
     refused = log.seen["refused POST"]
@@ -36,7 +36,7 @@ def test_posts_are_accepted_while_the_database_server_is_away(product: Product, 
     environment.server.start()
     load.stop()
     assert log.seen["refused GET"] > 0
-    # and no path was logged that was answered 503: tokens are keys.
+    # and no path that was answered 503 is in the log, since tokens are keys.
     assert token not in (product.data_dir / "logs/web.log").read_text()
 
 

@@ -1,9 +1,7 @@
-"""A state Redis that is full: nothing more is accepted, what was is stored, and that makes room again."""
+"""A full state Redis accepts nothing more. Draining what it has accepted makes room again."""
 
 from __future__ import annotations
 
-import os
-import signal
 import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -12,18 +10,18 @@ from pathlib import Path
 import pytest
 import requests
 
-from chatsystem.data_dir import DataDir
+from chatsystem.conf.data_dir import DataDir
 from chatsystem.embedded import redis_server
-from tests import environment
-from tests.embedded.product import Product, eventually, parent
+from tests.support import environment
+from tests.support.product import Product, eventually
 
-#: 3 MB, twice in Redis until it is stored: in the log and in the pending view.
+#: 3 MB, which Redis holds twice until it is stored: in the log and in the pending view.
 BATCH = [{"body": "x" * 15_000}] * 200
 
 
 @pytest.fixture
 def full_soon(tmp_path: Path) -> Iterator[Product]:
-    """A product whose state Redis takes 32 MB; cache and broker are another one."""
+    """A product with a state Redis of 32 MB. Cache and broker are in another Redis."""
     settings = {"WORKERS": "2"}
     with ExitStack() as ends:
         for name, limit in (("REDIS_URL", "32mb"), ("CACHE_URL", "0")):
@@ -44,36 +42,28 @@ def full_soon(tmp_path: Path) -> Iterator[Product]:
         yield product
 
 
-def to_workers(product: Product, number: signal.Signals) -> None:
-    # The parents first: one that goes on sees its children as they are.
-    for pid in sorted(product.pids("worker"), key=lambda pid: parent(pid) in product.pids("worker")):
-        os.kill(pid, number)
-
-
 def test_a_full_redis_refuses_what_it_cannot_hold_and_takes_more_once_the_rest_is_stored(full_soon: Product) -> None:
-    # Given a chat, and workers that stand still with nothing in hand,
+    # Given a chat, and paused workers without running tasks,
     product, api = full_soon, requests.Session()
     token = api.post(f"{product.url}/applications", json={"name": "full"}).json()["token"]
     chat = f"{product.url}/applications/{token}/chats/1"
     assert api.post(f"{product.url}/applications/{token}/chats", json={"title": "full"}).status_code == 201
     eventually(lambda: api.get(f"{product.url}/applications/{token}").json()["chats_count"] == 1)
     eventually(lambda: "chatsystem_outbox_entries 0.0" in api.get(f"{product.url}/metrics").text)
-    to_workers(product, signal.SIGSTOP)
+    with product.standing_still("worker"):
+        # when messages are posted until no more are accepted,
+        acknowledged = 0
+        while (answer := api.post(f"{chat}/messages", json=BATCH, timeout=30)).status_code == 201:
+            acknowledged += len(BATCH)
+            assert acknowledged < 10_000
 
-    # when messages are posted until no more are accepted,
-    acknowledged = 0
-    while (answer := api.post(f"{chat}/messages", json=BATCH, timeout=30)).status_code == 201:
-        acknowledged += len(BATCH)
-        assert acknowledged < 10_000
+        # then the answer is a 503 with Retry-After, readiness reports it, and reads still work.
+        assert (answer.status_code, answer.headers["Retry-After"]) == (503, "1")
+        assert not product.ready()
+        assert api.get(f"{chat}/messages/{acknowledged}").status_code == 200
+        assert api.get(f"{chat}/messages/{acknowledged + 1}").status_code == 404
 
-    # then that is a 503 that tells when to come back, readiness says so, and reads go on.
-    assert (answer.status_code, answer.headers["Retry-After"]) == (503, "1")
-    assert not product.ready()
-    assert api.get(f"{chat}/messages/{acknowledged}").status_code == 200
-    assert api.get(f"{chat}/messages/{acknowledged + 1}").status_code == 404
-
-    # And once the workers go on, all of it is stored, and the next number is the one after it.
-    to_workers(product, signal.SIGCONT)
+    # And when the workers resume, everything is stored, and the next number follows.
     eventually(lambda: api.get(chat).json()["messages_count"] == acknowledged)
     eventually(product.ready)
     answer = api.post(f"{chat}/messages", json={"body": "after it"})

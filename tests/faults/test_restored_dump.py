@@ -1,4 +1,4 @@
-"""The database put back from an old dump while Redis is ahead: refused loudly, never filled up under old numbers."""
+"""A database restored from an old dump while Redis is ahead is refused, and never filled with reused numbers."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests import environment
-from tests.embedded.product import BASE_DIR, Product, eventually
 from tests.faults.load import AckLog, Client
+from tests.support import environment
+from tests.support.product import BASE_DIR, Product, eventually
 
 
 def test_an_older_dump_is_refused_until_the_loss_is_accepted_and_no_number_is_given_twice(
     product: Product, tmp_path: Path
 ) -> None:
-    # Given messages that the dump holds, and messages that were stored after it,
+    # Given messages in the dump, and messages that were stored after it,
     product.wait_until_ready()
     log = AckLog(tmp_path / "acknowledged.jsonl")
     client = Client(product.url, log)
@@ -27,14 +27,14 @@ def test_an_older_dump_is_refused_until_the_loss_is_accepted_and_no_number_is_gi
     lost = client.create_messages(token, chat, 20)
     wait_until_stored(client, url)
 
-    # when the dump is put back while the product runs,
+    # when the dump is restored while the product runs,
     environment.server.copy_database("dump", "product")
 
-    # then it is not long until nothing is accepted and nothing read, and readiness says why,
-    eventually(lambda: client._try("GET", url).status_code == 503, within=10)
+    # then soon nothing is accepted or read, and readiness says why,
+    eventually(lambda: client._try("GET", url).status_code == 503)
     assert client._try("POST", url, {"body": "refused"}).status_code == 503
     assert product.states()["database"] == "degraded: older than it was: 1 partitions are halted"
-    # also after a start of everything.
+    # also after a restart of everything.
     product.kill_everything()
     product.start()
     product.wait_until_ready()
@@ -45,7 +45,7 @@ def test_an_older_dump_is_refused_until_the_loss_is_accepted_and_no_number_is_gi
     subprocess.run(command, cwd=BASE_DIR, env=product.environ(), check=True, stdout=subprocess.DEVNULL)
     new = client.create_messages(token, chat, 20)
     assert not set(new) & {*kept, *lost}
-    eventually(lambda: product.states()["database"] == "ok", within=10)
+    eventually(lambda: product.states()["database"] == "ok")
     wait_until_stored(client, url, messages=40)
     numbers = [message["number"] for message in client._try("GET", f"{url}?limit=1000").json()["results"]]
     log.file.close()
@@ -53,7 +53,7 @@ def test_an_older_dump_is_refused_until_the_loss_is_accepted_and_no_number_is_gi
 
 
 def wait_until_stored(client: Client, url: str, messages: int = 0) -> None:
-    """`messages_count` counts rows."""
+    """Returns the number of rows, by `messages_count`."""
     chat = url.removesuffix("/messages")
     wanted = messages or client._try("GET", f"{url}?order=desc&limit=1").json()["results"][0]["number"]
-    eventually(lambda: client._try("GET", chat).json()["messages_count"] == wanted, within=15)
+    eventually(lambda: client._try("GET", chat).json()["messages_count"] == wanted)

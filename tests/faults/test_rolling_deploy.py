@@ -1,4 +1,4 @@
-"""A new version in place of the old one, under load, one process after the other: no request fails, nothing is lost."""
+"""A rolling deploy under load, one process after the other, fails no request and loses nothing."""
 
 from __future__ import annotations
 
@@ -15,23 +15,24 @@ from pathlib import Path
 import pytest
 import requests
 
-from tests.bench import in_threads
 from tests.deploy.proxy import NameServer, ensure_nginx, listens, nginx
-from tests.embedded.product import BASE_DIR, Product, children, eventually, free_port, kill
 from tests.faults.load import AckLog, Load, more_acknowledgements
 from tests.faults.settled import check_when_settled
+from tests.support.harness import in_threads
+from tests.support.ports import free_port
+from tests.support.product import BASE_DIR, Product, children, eventually, kill
 
 SEED = 20_261_125
-#: Seconds for which the proxy goes by the addresses that it was told (`valid` of its resolver), and one for the margin.
+#: Seconds for which the proxy caches addresses (`valid` of its resolver), plus one.
 PROXY_MEMORY = 6
 
 
-#: Of each client.
+#: Posts of each client.
 POSTS = 150
 
 
 class Deployment:
-    """What runs beside a product's own processes, each started as docker-compose.yml starts it in a container."""
+    """Processes next to the product's own, each started as in a container of docker-compose.yml."""
 
     def __init__(self, product: Product, names: NameServer) -> None:
         self.product, self.names = product, names
@@ -40,13 +41,13 @@ class Deployment:
 
     @property
     def log(self) -> Path:
-        """Of the newest one."""
+        """The address of the newest web process."""
         return self.product.data_dir / f"container-{len(self.containers)}.log"
 
     def web(self) -> tuple[str, subprocess.Popen[bytes]]:
-        """One more, on an address of its own, which the name server then tells, too."""
+        """Starts one more web process on its own address, and adds it to the name server."""
         address = f"127.0.0.{len(self.containers) + 2}"
-        config = ["--config", "python:chatsystem.gunicorn_config", "--bind", f"{address}:{self.web_port}"]
+        config = ["--config", "python:chatsystem.server.gunicorn", "--bind", f"{address}:{self.web_port}"]
         container = self._run("gunicorn", *config, "chatsystem.wsgi")
         eventually(lambda: listens(self.web_port, address))
         self.names.addresses = (*self.names.addresses, address)
@@ -59,7 +60,7 @@ class Deployment:
         return container
 
     def ended(self, address: str) -> None:
-        """The name server no longer tells the address: Docker's does so when a container has ended, not before."""
+        """Removes the address from the name server. Docker does so when a container has ended, not before."""
         self.names.addresses = tuple(known for known in self.names.addresses if known != address)
 
     def _run(self, *words: str) -> subprocess.Popen[bytes]:
@@ -81,7 +82,7 @@ def names() -> Iterator[NameServer]:
 
 @pytest.fixture
 def deployment(product: Product, names: NameServer) -> Iterator[Deployment]:
-    """Its processes' children end with the product: they have the same DATA_DIR."""
+    """The extra processes. Their children end with the product, since they have the same DATA_DIR."""
     ensure_nginx()
     product.wait_until_ready()
     deployment = Deployment(product, names)
@@ -93,7 +94,7 @@ def deployment(product: Product, names: NameServer) -> Iterator[Deployment]:
 
 @contextmanager
 def proxied(deployment: Deployment, folder: Path, log: AckLog) -> Iterator[None]:
-    """The load, by way of the proxy."""
+    """Load through the proxy."""
     web, resolver = f"web:{deployment.web_port}", deployment.names.address
     with nginx(folder, web, resolver) as port, load_without_a_failure(f"http://127.0.0.1:{port}", log):
         yield
@@ -101,7 +102,7 @@ def proxied(deployment: Deployment, folder: Path, log: AckLog) -> Iterator[None]
 
 @contextmanager
 def load_without_a_failure(base: str, log: AckLog) -> Iterator[None]:
-    """Eight clients write meanwhile; each request is answered, and by no 5xx."""
+    """Eight clients write during the block. Each request must be answered without a 5xx."""
     load = Load(base, log, clients=8, seed=SEED)
     load.start()
     try:
@@ -125,29 +126,29 @@ def _replaced(old: set[int], processes: Callable[[], set[int]]) -> bool:
 
 
 def test_no_request_fails_while_web_and_worker_are_replaced(deployment: Deployment, tmp_path: Path) -> None:
-    # Given a web process and a worker beside the product's own, and a proxy before the web process,
+    # Given a web process and a worker next to the product's own, and a proxy in front of the web process,
     log = AckLog(tmp_path / "acknowledged.jsonl")
     address, web = deployment.web()
     worker = deployment.worker()
-    # when each is replaced twice under load: the new one is started first, and the old one asked to end,
+    # when each is replaced twice under load, the new one first,
     with proxied(deployment, tmp_path, log):
         for _ in range(2):
             old_address, old_web, old_worker = address, web, worker
             address, web = deployment.web()
             time.sleep(PROXY_MEMORY)
             old_web.terminate()
-            assert old_web.wait(15) == 0
+            assert old_web.wait(60) == 0
             deployment.ended(old_address)
             worker = deployment.worker()
             old_worker.terminate()
-            assert old_worker.wait(30) == 0
+            assert old_worker.wait(60) == 0
 
     # then no request has failed, and the checker finds nothing.
     assert_nothing_is_wrong(deployment.product, tmp_path / "acknowledged.jsonl")
 
 
 def test_no_request_fails_or_counts_twice_when_web_processes_are_killed(deployment: Deployment, tmp_path: Path) -> None:
-    """The proxy sends what was left unanswered to another, under the same name. No client sends anything twice."""
+    """The proxy resends unanswered requests to another process with the same id. No client sends anything twice."""
     # Given five web processes behind a proxy, and a chat,
     webs = [deployment.web()[1] for _ in range(5)]
     with nginx(tmp_path, f"web:{deployment.web_port}", deployment.names.address) as port:
@@ -173,7 +174,7 @@ def test_no_request_fails_or_counts_twice_when_web_processes_are_killed(deployme
 
         in_threads(lambda client: post(client) if client else kill_all_but_one(client), range(9))
 
-        # then each post is answered, and none was written twice.
+        # then each post is answered, and none is written twice.
         assert {answer.status_code for answer in answers} == {201}
         numbers = sorted(answer.json()["number"] for answer in answers)
         assert numbers == list(range(1, 8 * POSTS + 1))
@@ -182,7 +183,7 @@ def test_no_request_fails_or_counts_twice_when_web_processes_are_killed(deployme
 
 
 def test_no_request_fails_while_make_run_takes_new_code_in(product: Product, tmp_path: Path) -> None:
-    """Without a proxy: gunicorn keeps the port and starts new web processes on SIGHUP; a worker ends in order."""
+    """Without a proxy: on SIGHUP, gunicorn keeps the port and starts new web processes. A worker ends in order."""
     product.wait_until_ready()
     log = AckLog(tmp_path / "acknowledged.jsonl")
     [master] = product.mains(" gunicorn ")

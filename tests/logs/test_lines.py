@@ -1,4 +1,4 @@
-"""What is in a line, as text and as JSON, and what is not, whoever wrote it."""
+"""The contents of log lines, as text and as JSON, whoever writes them."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from chatsystem.logs import config
 from chatsystem.logs.request_id import request_id
 from chatsystem.writelog.keys import partition_of
 from messages_app.views import MessageViewSet
-from tests.bench import Tenant
+from tests.support.harness import Tenant
 
 NEW = 32
 
 
 @pytest.fixture(params=["line", "json"])
 def printed(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Call it for what has been logged, in one of the formats."""
+    """A function that returns what has been logged, in one of the formats."""
     monkeypatch.setenv("LOG_FORMAT", request.param)
     dictConfig(config.from_environ())
     [console] = [handler for handler in logging.getLogger().handlers if handler.name == "console"]
@@ -37,12 +37,12 @@ def printed(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @pytest.mark.parametrize("sane", ["1", "a" * 128, "0f8fad5b-d9cb-469f-a165-70867728950e", "Web!#$%&'*+-.^_`|~9"])
-def test_a_clients_id_is_its_answers(api: APIClient, sane: str) -> None:
+def test_the_answer_repeats_the_clients_id(api: APIClient, sane: str) -> None:
     assert api.get("/health/live", headers={"X-Request-ID": sane})["X-Request-ID"] == sane
 
 
 @pytest.mark.parametrize("odd", ["", "a" * 129, "a b", "a\tb", "a,b", '"a"', "a\nb", "ä"])
-def test_an_id_that_is_not_sane_is_replaced(api: APIClient, odd: str) -> None:
+def test_a_malformed_id_is_replaced(api: APIClient, odd: str) -> None:
     answered = api.get("/health/live", headers={"X-Request-ID": odd})["X-Request-ID"]
 
     assert len(answered) == NEW
@@ -54,7 +54,7 @@ def test_requests_without_an_id_get_different_ones(api: APIClient) -> None:
     assert request_id.get() == ""
 
 
-def test_a_failed_request_is_told_with_its_id_and_traceback_and_without_its_path(
+def test_a_failed_request_is_logged_with_its_id_and_traceback_but_not_its_path(
     ours: Tenant, printed: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*args: object, **kwargs: object) -> None:
@@ -74,7 +74,7 @@ def test_a_failed_request_is_told_with_its_id_and_traceback_and_without_its_path
     assert ours.token not in text
 
 
-def test_what_libraries_add_to_a_record_stays_out_of_json(printed: Any) -> None:
+def test_attributes_of_libraries_stay_out_of_json(printed: Any) -> None:
     logging.getLogger("a.library").warning("careful: %s", "ß", extra={"request": "GET /secret", "partition": 7})
 
     text = printed()
@@ -84,7 +84,7 @@ def test_what_libraries_add_to_a_record_stays_out_of_json(printed: Any) -> None:
         assert json.loads(text)["partition"] == 7
 
 
-def test_a_slow_statement_is_told_without_its_values(ours: Tenant, drained: Any, printed: Any, settings: Any) -> None:
+def test_a_slow_statement_is_logged_without_its_values(ours: Tenant, drained: Any, printed: Any, settings: Any) -> None:
     drained()
     settings.SLOW_QUERY_SECONDS = 0
 
@@ -96,9 +96,7 @@ def test_a_slow_statement_is_told_without_its_values(ours: Tenant, drained: Any,
     assert "theirs" not in text
 
 
-def test_what_is_fast_is_not_told_and_what_is_slower_is(
-    ours: Tenant, drained: Any, printed: Any, settings: Any
-) -> None:
+def test_only_slow_requests_and_drains_are_logged(ours: Tenant, drained: Any, printed: Any, settings: Any) -> None:
     settings.SLOW_REQUEST_SECONDS = settings.SLOW_QUERY_SECONDS = settings.SLOW_DRAIN_SECONDS = 60
     ours.chat()
     drained()
@@ -111,7 +109,7 @@ def test_what_is_fast_is_not_told_and_what_is_slower_is(
     assert f"slow drain: partition {partition_of(ours.token)}, 1 events in 0." in printed()
 
 
-def test_a_connection_is_watched_once_however_often_it_connects(transactional_db: None, printed: Any) -> None:
+def test_a_connection_gets_one_wrapper_however_often_it_connects(transactional_db: None, printed: Any) -> None:
     for _ in range(3):
         connection.close()
         connection.ensure_connection()

@@ -1,4 +1,4 @@
-"""What `make run` logs as JSON: one shape, a request's id from its header to the worker, and nobody's texts."""
+"""The JSON logs of `make run` have one shape, carry a request's id to the worker, and contain no texts."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 import requests
 
-from tests.embedded.product import Product, eventually
+from tests.support.product import Product, eventually
 
 PROCESSES = ("web", "worker", "beat")
-#: All that a line may hold, beside what each of them holds.
+#: The fields of every line, and those that a line may have.
 COMMON = {"time", "level", "logger", "message"}
 FURTHER = {"request_id", "method", "route", "status", "statement", "partition", "events", "seconds", "exception"}
 
@@ -21,7 +21,7 @@ SECRETS = {"name": "Nebukadnezar", "title": "Ozymandias", "body": "Rumpelstiltsk
 
 @pytest.fixture(scope="module")
 def product(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Product]:
-    """One to which all is slow, with one process for all tasks."""
+    """A product that logs everything as slow, with one process for all tasks."""
     slow = {f"SLOW_{what}_SECONDS": "0" for what in ("REQUEST", "QUERY", "DRAIN")}
     running = Product(tmp_path_factory.mktemp("logs") / "data", settings={**slow, "LOG_FORMAT": "json", "WORKERS": "1"})
     running.start()
@@ -31,7 +31,7 @@ def product(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Product]:
 
 
 def lines(product: Product, *processes: str) -> list[dict[str, Any]]:
-    """A line that is being written is left out."""
+    """Returns the logged objects, without an unfinished last line."""
     texts = [(product.data_dir / "logs" / f"{process}.log").read_text() for process in processes]
     return [json.loads(line) for text in texts for line in text[: text.rfind("\n") + 1].splitlines()]
 
@@ -52,12 +52,12 @@ def test_a_requests_id_is_in_its_answer_and_in_the_lines_of_web_and_worker(produ
     # When an application is posted with an id,
     post(product, "/applications", "the.request-1", name="ours")
 
-    # then web's line of the request bears it, once supervisord has passed it on,
+    # then web's line of the request has the id, once supervisord has written it,
     eventually(lambda: bool(of_request(product, "the.request-1", "web", "slow request")))
     [slow] = of_request(product, "the.request-1", "web", "slow request")
     assert (slow["method"], slow["route"], slow["status"]) == ("POST", "applications", 201)
     assert slow["seconds"] > 0
-    # and the worker's lines of the drain that the request asked for.
+    # and so have the worker's lines of the drain that the request triggered.
     eventually(lambda: bool(of_request(product, "the.request-1", "worker", "slow drain")))
     drain = of_request(product, "the.request-1", "worker", "slow drain")[0]
     assert drain["events"] == 1
@@ -65,8 +65,8 @@ def test_a_requests_id_is_in_its_answer_and_in_the_lines_of_web_and_worker(produ
     assert of_request(product, "the.request-1", "worker", "slow query")
 
 
-def test_what_nobody_asked_for_bears_no_id(product: Product) -> None:
-    """The sweeps of beat: a drain's id does not stay with the process that ran it."""
+def test_tasks_without_a_request_have_no_id(product: Product) -> None:
+    """The id of a drain does not stay with the process: sweeps of beat have none."""
     post(product, "/applications", "the.request-2", name="ours")
     eventually(lambda: bool(of_request(product, "the.request-2", "worker", "slow drain")))
     seen = len(lines(product, "worker"))
@@ -74,8 +74,8 @@ def test_what_nobody_asked_for_bears_no_id(product: Product) -> None:
     eventually(lambda: any("request_id" not in line for line in lines(product, "worker")[seen:]))
 
 
-def test_every_line_has_one_shape_and_holds_no_token_and_no_text(product: Product) -> None:
-    # Given requests of every kind, each of which leaves lines, one of them beside HTTP,
+def test_every_line_has_one_shape_without_tokens_and_texts(product: Product) -> None:
+    # Given requests of every kind that leave log lines, one of them with invalid HTTP,
     url = product.url
     token = post(product, "/applications", "r1", name=SECRETS["name"]).json()["token"]
     post(product, f"/applications/{token}/chats", "r2", title=SECRETS["title"])
@@ -94,7 +94,7 @@ def test_every_line_has_one_shape_and_holds_no_token_and_no_text(product: Produc
         assert line.keys() <= COMMON | FURTHER, line
     loggers = {line["logger"].split(".")[0] for line in lines(product, *PROCESSES)}
     assert loggers >= {"chatsystem", "gunicorn", "celery"}
-    # and none holds a token or what clients wrote.
+    # and none contains a token or a client's text.
     for log in (product.data_dir / "logs").iterdir():
         text = log.read_text().lower()
         assert not [secret for secret in (token, *SECRETS.values()) if secret.lower() in text], log.name

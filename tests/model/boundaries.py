@@ -1,7 +1,6 @@
-"""Every place at which a process can be interrupted: before and after each call of Redis, each statement, each commit.
+"""All places where a process can be interrupted: before and after each Redis call, each statement and each commit.
 
-They are found where the drivers are called, so that no step of the product can be forgotten here. Documented in
-docs/reliability.md.
+They are hooks in the drivers, so that no step of the product can be forgotten. Documented in docs/reliability.md.
 """
 
 from __future__ import annotations
@@ -19,16 +18,16 @@ from django.db import DEFAULT_DB_ALIAS, OperationalError, connection, connection
 from redis.client import Pipeline
 from redis.connection import AbstractConnection
 
-from chatsystem.writelog.errors import CONNECTION_LOST
+from chatsystem.writelog.database_errors import CONNECTION_LOST
 
 T = TypeVar("T")
 
-#: Commands by which the driver greets a new connection, and keeps it.
+#: Commands that the driver sends by itself to open and keep a connection.
 OF_THE_DRIVER = ("AUTH", "CLIENT", "HELLO", "PING", "SELECT")
 
 
 class Crash(BaseException):
-    """The process is dead: nothing catches this, and whatever it still wants to do is not done."""
+    """The process is dead: nothing catches this exception, and nothing it still tries takes effect."""
 
 
 @dataclass(frozen=True)
@@ -41,16 +40,16 @@ class Boundary:
 
     @property
     def in_transaction(self) -> bool:
-        """Whether the interrupted operation holds its locks here. Django says so a moment too late, and too early."""
+        """Returns whether the interrupted operation holds its locks. Django reports that too late and too early."""
         at_edge = (self.side, self.call) in (("after", "BEGIN"), ("before", "COMMIT"))
         return at_edge or bool(connection.in_atomic_block)
 
     def lose_answer(self) -> None:
-        """Raises what the driver raises when the connection is lost here."""
+        """Raises the driver's error for a connection that is lost here."""
         if self.service == "redis":
             raise redis.ConnectionError(str(self))
         if self.call == "BEGIN":
-            # Django does not know of the transaction yet; the connection takes it along.
+            # Django does not know about the transaction yet. Closing the connection ends it.
             connection.close()
         raise OperationalError(CONNECTION_LOST, str(self))
 
@@ -59,25 +58,25 @@ class Boundary:
 
 
 class Boundaries:
-    """Counts what an operation passes, and interrupts it once."""
+    """Counts the boundaries that an operation passes and interrupts it at one of them."""
 
     def __init__(self) -> None:
         self.interrupt: Callable[[Boundary], None] | None = None
         self.ahead = 0
         self.dead = False
-        #: How often each place was interrupted.
+        #: How often each boundary was interrupted.
         self.seen: Counter[str] = Counter()
 
     @contextmanager
     def interrupted(self, at: int, interrupt: Callable[[Boundary], None]) -> Iterator[None]:
-        """Calls `interrupt` at the boundary number `at`, counted from 1, if the block comes so far."""
+        """Calls `interrupt` at boundary number `at`, counted from 1, if the block gets that far."""
         self.ahead, self.interrupt = at, interrupt
         try:
             yield
         finally:
             self.interrupt = None
             if self.dead:
-                # With the process its connection ends, and with that its transaction.
+                # The connection of a dead process ends, and with it the transaction.
                 self.dead = False
                 connection.close()
 
@@ -103,13 +102,13 @@ class Boundaries:
             interrupt(boundary)
 
     def install(self, patch: pytest.MonkeyPatch) -> None:
-        """Puts itself between the product and its drivers, for this thread's database connection."""
+        """Hooks into the product's drivers, for this thread's database connection."""
         send, receive = AbstractConnection.send_command, AbstractConnection.read_response
         execute_pipeline, commit = Pipeline.execute, connection._commit
 
         def command(client: AbstractConnection, *args: Any, **options: Any) -> None:
             if args[0] not in OF_THE_DRIVER:
-                # A script goes by its hash: what it is called with tells it apart.
+                # A script is called by its hash. The number of its keys identifies it.
                 client.asked = f"{args[0]} {args[2]} keys" if args[0] == "EVALSHA" else str(args[0])  # type: ignore[attr-defined]
                 self._pass(Boundary("redis", "before", client.asked))  # type: ignore[attr-defined]
             send(client, *args, **options)
@@ -134,7 +133,7 @@ class Boundaries:
 
 
 def _words(sql: str) -> str:
-    """What it does and to which table: "INSERT chats_chat"."""
+    """Returns the verb and the table of a statement: "INSERT chats_chat"."""
     verb = sql.split(maxsplit=1)[0]
     table = re.search(r"(?:INTO|FROM|UPDATE)\s+[\"`](\w+)", sql)
     return f"{verb} {table[1]}" if table else verb

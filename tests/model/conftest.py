@@ -1,4 +1,4 @@
-"""`make test` runs the quick profile, `make model` the long one."""
+"""Profiles and fixtures. `make test` runs the quick profile, `make model` the long one."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from django.core.management import call_command
 from hypothesis import HealthCheck, Phase, settings
 from pytest_django import Settings
 
-from chatsystem.writelog import drain, keys, log, state, tasks, vitals
+from chatsystem.writelog import append, drain, keys, ownership, servers, tasks
 from search.tasks import index_outbox
-from tests.bench import forget_redis
 from tests.model.machine import PARTITIONS, World
 from tests.model.standby import Standby
+from tests.support.harness import forget_redis
 
 QUICK = settings(
     max_examples=25,
@@ -28,11 +28,11 @@ QUICK = settings(
 )
 settings.register_profile("quick", QUICK)
 settings.register_profile("long", QUICK, max_examples=700)
-#: The first failure as it comes: a mutant is caught or not, and nobody reads how.
+#: Without shrinking: a mutant is caught or not, and nobody reads the example.
 settings.register_profile("mutants", QUICK, max_examples=60, phases=[Phase.generate])
 settings.load_profile("quick")
 
-#: Processes of Redis: an example may restart, restore or flush it one time fewer.
+#: Redis processes. An example may restart, restore or flush Redis one time less.
 PROCESSES = 8
 
 
@@ -47,13 +47,15 @@ def standby(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Standby]:
 def world(standby: Standby, transactional_db: None, settings: Settings) -> Iterator[World]:
     settings.REDIS_URL = f"unix://{standby.address}"
     forget_redis()
-    # Undone here, before the database is emptied: that makes the rows of all partitions again.
+    # Undone here, before the database is flushed, since a flush creates the rows of all partitions.
     with pytest.MonkeyPatch.context() as patched:
-        # Two partitions, so that applications share one; small batches, so that a drain has several.
-        for module in (keys, state, vitals):
+        # Two partitions, so that applications share one. Small batches, so that a drain has several.
+        for module in (keys, servers):
             patched.setattr(module, "PARTITIONS", PARTITIONS)
         patched.setattr(drain, "BATCH", 5)
-        for module in (drain, log):
+        # A lost Redis never comes back here, so nobody waits for it.
+        patched.setattr(ownership, "TAKE_OVER_AFTER", 0)
+        for module in (drain, append):
             patched.setattr(module, "RETRY_DELAYS", (0, 0))
         world = World(standby)
         world.boundaries.install(patched)
@@ -65,5 +67,5 @@ def world(standby: Standby, transactional_db: None, settings: Settings) -> Itera
         logging.disable(logging.NOTSET)
     world.close()
     forget_redis()
-    # With the primary keys: tests that walk by them would walk by those of all examples.
+    # Resets the primary keys too: other tests walk along them.
     call_command("flush", interactive=False, verbosity=0)

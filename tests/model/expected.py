@@ -1,4 +1,4 @@
-"""What has to be there: the model that the write path is held against. Documented in docs/reliability.md."""
+"""The model of the write path: what must be there. Documented in docs/reliability.md."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from chatsystem.writelog.keys import partition_of
 
 @dataclass(frozen=True)
 class Entity:
-    """What a reader is shown."""
+    """An entity as a reader sees it."""
 
     created: int
     arrival: int
@@ -37,12 +37,12 @@ class Expected:
         self.events.setdefault(event.path, []).append(event)
 
     def keep(self, kept: Callable[[Event], bool]) -> None:
-        """Forgets the other events: a Redis was lost that held them alone."""
+        """Forgets the other events: only a Redis that was lost held them."""
         left = ((path, [event for event in events if kept(event)]) for path, events in self.events.items())
         self.events = {path: events for path, events in left if events}
 
     def entities(self, shown: Callable[[Event], bool]) -> dict[str, Entity]:
-        """What comes of the events that are shown. Without its create an entity is not."""
+        """Returns the outcome of the shown events. An entity without its create does not exist."""
         found = {}
         for path, events in self.events.items():
             some = [event for event in events if shown(event)]
@@ -66,7 +66,7 @@ class Expected:
 
 
 def by_parent(entities: dict[str, Entity]) -> dict[str, list[tuple[int, Entity]]]:
-    """Parent → its children's numbers and what is shown of them, ascending."""
+    """Maps each parent to its children, as numbers and entities, ascending."""
     found: dict[str, list[tuple[int, Entity]]] = defaultdict(list)
     for path, entity in entities.items():
         if parent := parent_of(path):

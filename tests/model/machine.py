@@ -1,8 +1,8 @@
-"""The write path, driven by hypothesis and held against `Expected` after every step. Documented in docs/reliability.md.
+"""Drives the write path with hypothesis and compares it with `Expected` after each step. See docs/reliability.md.
 
-What runs is the product's own code, on a real Redis and a real database. One step is one operation: of a client, a
-worker, an operator, or a fault. An operation may be interrupted at any boundary (boundaries.py): by the death of its
-process, by the loss of an answer, or by whole operations of others.
+The product's own code runs on a real Redis and a real database. One step is one operation of a client, a worker or an
+operator, or a fault. An operation may be interrupted at any boundary (boundaries.py): by the death of its process, by a
+lost answer, or by whole operations of others.
 """
 
 from __future__ import annotations
@@ -19,28 +19,26 @@ from django.db import DataError, OperationalError, connection, connections
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
-from applications.intake import create_application, update_application
 from applications.models import Application
 from applications.selectors import get_application
-from chats.intake import create_chat, update_chat
+from applications.services import create_application, update_application
 from chats.models import Chat
 from chats.selectors import get_chat, list_chats
-from chatsystem.writelog import dead as dead_events
-from chatsystem.writelog import log, tasks
-from chatsystem.writelog.arrival import to_micros
+from chats.services import create_chat, update_chat
+from chatsystem.writelog import dead_events, stream, tasks
+from chatsystem.writelog.append import Accepted, RequestKey, Write, run_append
 from chatsystem.writelog.counts import reconcile_due
 from chatsystem.writelog.drain import drain
-from chatsystem.writelog.events import CREATE, UPDATE, Event, depth
-from chatsystem.writelog.intake import Accepted, RequestKey
+from chatsystem.writelog.events import CREATE, UPDATE, Event, depth, to_micros
+from chatsystem.writelog.exceptions import LogUnavailable, OutcomeUnknown, UnknownEntity
 from chatsystem.writelog.keys import Keys, partition_of
-from chatsystem.writelog.log import OutcomeUnknown, RequestId, UnknownEntity, Write
 from chatsystem.writelog.models import DeadEvent, Partition
 from chatsystem.writelog.reads import MAX_NUMBER, Window
-from chatsystem.writelog.state import LogUnavailable, client
-from messages_app.intake import create_batch, create_message, update_message
+from chatsystem.writelog.redis_client import client
 from messages_app.models import Message
 from messages_app.selectors import get_message, list_messages
-from search.documents import of_numbers
+from messages_app.services import create_batch, create_message, update_message
+from search.documents import documents_by_number
 from search.models import OutboxEntry
 from tests.model.boundaries import Boundaries, Boundary, Crash
 from tests.model.expected import Entity, Expected, by_parent, token_of
@@ -51,16 +49,16 @@ T = TypeVar("T")
 PARTITIONS = 2
 APPLICATIONS = CHATS = 3
 
-#: What the database refuses in a message while it refuses.
+#: Text of messages that the database refuses while `World.refusing` is set.
 POISON = "poison"
-SEEDING = "*:seeding"
+LOCKS = "*:lock*"
 HOUR = 3_600_000_000
 ALL = Window(1, MAX_NUMBER, 1000, from_low=True)
 
 
 @dataclass(frozen=True)
 class Interruption:
-    """`what` happens at the boundary number `at`: a crash, a lost answer, or what others do there."""
+    """An interruption at boundary number `at`: a crash, a lost answer, or operations of others."""
 
     at: int
     what: tuple[str, ...]
@@ -68,18 +66,18 @@ class Interruption:
 
 @dataclass(frozen=True)
 class Step:
-    """What happens next. `which` chooses among the parents, entities, requests or partitions that there are then."""
+    """The next step. `which` chooses among the existing parents, entities, requests or partitions."""
 
     what: str
     which: int
-    #: Of a create: with a key. Of a message: a text that the database refuses while it refuses.
+    #: Whether a create has a request key, and whether the text of a message is POISON.
     keyed: bool
     poison: bool
     interruption: Interruption | None
 
 
 def interruptions(usual: int, longest: int, *others: str) -> st.SearchStrategy[Interruption | None]:
-    """At one of the `usual` boundaries or of the `longest` that such an operation passes."""
+    """Interrupts at one of the `usual` boundaries or of the `longest` that such an operation passes."""
     at = st.integers(1, usual) | st.integers(1, longest)
     of_others = st.lists(st.sampled_from(others), min_size=1, max_size=3).map(tuple)
     what = st.sampled_from([("crash",), ("lost answer",)]) | of_others
@@ -87,14 +85,14 @@ def interruptions(usual: int, longest: int, *others: str) -> st.SearchStrategy[I
 
 
 SWAPS = ("restart", "rollback", "flush")
-# A write is one call of Redis, unless it has to seed.
+# A write is one Redis call, unless it has to seed.
 WRITE = interruptions(2, 60, "append", "drain", *SWAPS)
 READ = interruptions(8, 40, "drain", "restart")
 DRAIN = interruptions(40, 80, "append", "append", "drain", "read", *SWAPS)
 DECISION = interruptions(16, 30, "drain", "restart")
 NEVER = st.none()
 
-#: How often each step comes, and how it is interrupted.
+#: The frequency of each step, and how it is interrupted.
 STEPS = {
     "create application": (1, WRITE),
     "create chat": (2, WRITE),
@@ -130,7 +128,7 @@ ANY_STEP = st.sampled_from([what for what, (times, _) in STEPS.items() for _ in 
 
 @dataclass(frozen=True)
 class Request:
-    """What a client sends. `name` is that of the entity to update."""
+    """A client's request. `name` is the entity to update."""
 
     verb: str
     parent: str
@@ -170,7 +168,7 @@ class Request:
 
 @dataclass
 class Backup:
-    """A state of Redis, and the newest arrival of each partition that it knew of."""
+    """A state of Redis and the newest arrival of each partition in it."""
 
     data: Snapshot
     newest: dict[int, int]
@@ -178,11 +176,11 @@ class Backup:
 
 @dataclass
 class World:
-    """What outlives an example: processes, connections, figures."""
+    """What is shared between examples: processes, connections, figures."""
 
     standby: Standby
     boundaries: Boundaries = field(default_factory=Boundaries)
-    #: The broker: partitions whose drain was asked for.
+    #: The broker: partitions whose drain was requested.
     hints: set[int] = field(default_factory=set)
     refusing: bool = False
     examples: int = 0
@@ -190,7 +188,7 @@ class World:
     interrupted: Counter[str] = field(default_factory=Counter)
 
     def __post_init__(self) -> None:
-        # Others have a thread and so a connection of their own: they see what is committed.
+        # Others run in a thread with its own connection, so they see only committed data.
         self.others = ThreadPoolExecutor(1)
         for run in (_here, self.elsewhere):
             run(lambda: connection.execute_wrappers.append(self._refuse))
@@ -198,18 +196,19 @@ class World:
     def begin(self) -> None:
         self.examples += 1
         self.ids = itertools.count()
-        # An example that failed may have left it in the middle of something.
+        # A failed example may have left a transaction open.
         connection.close()
         self.standby.begin()
         self.hints.clear()
         self.refusing = False
-        client().connection_pool.disconnect()
+        client(0).connection_pool.disconnect()
         for model in (OutboxEntry, DeadEvent, Message, Chat, Application):
             model._default_manager.all().delete()
-        Partition.objects.update(drained_through=0)
+        Partition.objects.update(drained_through=0, owner="")
+        Partition.objects.update(owner="")
 
     def token_hex(self, length: int) -> str:
-        """In place of chance: the same tokens and request ids whenever an example runs."""
+        """Replaces randomness: an example has the same tokens and request ids in each run."""
         return f"{next(self.ids):0{2 * length}x}"
 
     def elsewhere(self, act: Callable[[], T]) -> T:
@@ -217,10 +216,10 @@ class World:
 
     def take_over(self, data: Snapshot) -> None:
         self.standby.take_over(data)
-        client().connection_pool.disconnect()
+        client(0).connection_pool.disconnect()
 
     def _refuse(self, execute: Callable[..., Any], sql: str, params: Any, *args: Any) -> Any:
-        """A value that the column cannot hold: SQLite's hold any."""
+        """Refuses a value, as a column does that cannot hold it. SQLite's columns hold any value."""
         if self.refusing and "messages_app_message" in sql and any(POISON in str(param) for param in params or ()):
             raise DataError("refused")
         return execute(sql, params, *args)
@@ -251,20 +250,20 @@ class WritePath(RuleBasedStateMachine):
         self.expected = Expected()
         self.backups: list[Backup] = []
         self.texts = 0
-        #: Requests with a key: the answer, None when there was none; and how often Redis had lost data by then.
+        #: Requests with a key: the answer (None without one), and how often Redis had lost data by then.
         self.keyed: dict[Request, tuple[Accepted | None, int]] = {}
         self.losses = 0
-        #: Dead events that a Redis has forgotten: reads do not show them until they are replayed.
+        #: Dead events that a Redis has lost: reads do not show them until they are replayed.
         self.unseen: set[int] = set()
-        #: Partitions whose hint a crash may have taken along: the sweep sees to them.
+        #: Partitions whose hint a crash may have lost: the sweep drains them.
         self.unhinted: set[int] = set()
         self.discarded: DeadEvent | None = None
-        #: False while an operation is under way, and after one that failed.
+        #: False during an operation, and after one that failed.
         self.intact = True
         self._begin_step()
 
     def teardown(self) -> None:
-        """At the end all is stored, and equals the model exactly."""
+        """Checks that in the end everything is stored and equals the model exactly."""
         if not self.intact:
             return
         self.world.refusing = False
@@ -275,11 +274,13 @@ class WritePath(RuleBasedStateMachine):
         for event in DeadEvent.objects.order_by("arrival"):
             assert dead_events.replay(event), event.error
         self._take_stock()
-        assert log.lengths() == {}
+        assert stream.lengths() == {}
         assert not DeadEvent.objects.exists()
         assert reconcile_due() == []
         entries = OutboxEntry.objects.values_list("messages", flat=True)
-        told = {message.id for message in of_numbers(pair for messages in entries for pair in messages)}
+        told = {
+            message.id for message in documents_by_number(pair for messages in entries for pair in messages).values()
+        }
         assert told == set(Message.objects.values_list("pk", flat=True)), "search was not told of all messages"
 
     @initialize()
@@ -289,7 +290,7 @@ class WritePath(RuleBasedStateMachine):
         for token in self.expected.paths(0):
             self._write(CREATE, token)
 
-    # One rule: hypothesis leaves out half of the rules in each example, and without writes and drains nothing happens.
+    # A single rule: hypothesis omits half of the rules in each example, and nothing happens without writes and drains.
     @rule(step=ANY_STEP)
     def do(self, step: Step) -> None:
         applications, chats = self.expected.paths(0), self.expected.paths(1)
@@ -327,8 +328,8 @@ class WritePath(RuleBasedStateMachine):
             case "replay" if event := DeadEvent.objects.order_by("arrival").first():
                 self._operate(step, lambda: dead_events.replay(event))
             case "discard" if event := DeadEvent.objects.filter(verb=UPDATE).order_by("-arrival").first():
-                # Not of a create: the numbers would have a hole that is right. And an older Redis would show the text
-                # again, until the next update.
+                # Never a create: the numbers would have a legitimate hole. An older Redis would show the text again,
+                # until the next update.
                 self.backups.clear()
                 self.discarded = event
                 self._operate(step, lambda: dead_events.discard(event, by="the model", reason="drawn"))
@@ -340,10 +341,10 @@ class WritePath(RuleBasedStateMachine):
                 self.backups.append(Backup(self.world.standby.snapshot(), newest))
             case "set the clock back" if chats:
                 self._write(CREATE, _of(chats, step.which))
-                # As Redis sees it: that event arrived by a clock that was an hour ahead of the one it has now.
+                # As Redis sees it: the event arrived while the clock was an hour ahead.
                 clock = Keys(partition_of(token_of(_of(chats, step.which)))).clock
-                if client().exists(clock):
-                    client().incrby(clock, HOUR)
+                if client(0).exists(clock):
+                    client(0).incrby(clock, HOUR)
             case "restart" | "rollback" | "flush":
                 self._operate(step, lambda: self._do(step.what))
             case _:
@@ -375,7 +376,7 @@ class WritePath(RuleBasedStateMachine):
             return
         except (LogUnavailable, OperationalError) as error:
             if not isinstance(error, OutcomeUnknown):
-                # The client is told that nothing has happened: what turns up all the same was sent by nobody.
+                # The client is told that nothing has happened, so an event that turns up was sent by nobody.
                 self.sent -= set(request.texts)
             raise
         finally:
@@ -402,9 +403,9 @@ class WritePath(RuleBasedStateMachine):
             assert self.failing
         if self.failing:
             self.unhinted |= set(range(PARTITIONS))
-            # A lock that was not given back runs out.
-            for key in client().keys(SEEDING):
-                client().delete(key)
+            # A lock that was not released expires.
+            for key in client(0).keys(LOCKS):
+                client(0).delete(key)
         self._take_stock()
         self.intact = True
 
@@ -414,7 +415,7 @@ class WritePath(RuleBasedStateMachine):
         self.answered: list[Event] = []
         #: Whether the operation may fail.
         self.failing = False
-        #: Arrivals that the Redis before knew of, and the newest of each partition that its successor knows of.
+        #: Arrivals that the previous Redis knew, and the newest of each partition that its successor knows.
         self.swapped_from: set[int] | None = None
         self.swapped_to: dict[int, int] = {}
 
@@ -427,13 +428,13 @@ class WritePath(RuleBasedStateMachine):
             case ("lost answer",):
                 self.failing = True
                 at.lose_answer()
-        # Who has to seed waits for the lock that the operation holds, and so comes later.
-        locked = at.in_transaction or bool(client().keys(SEEDING))
+        # A request that has to seed would wait for the lock that the operation holds.
+        locked = at.in_transaction or bool(client(0).keys(LOCKS))
         for what in interruption.what:
             self.world.elsewhere(lambda: self._do(what, locked=locked))  # noqa: B023 (it is done at once)
 
     def _do(self, what: str, *, locked: bool = False) -> None:
-        """What others do, perhaps in the middle of an operation. Who has to wait for its lock does nothing."""
+        """Performs an operation of others, perhaps in the middle of ours. Skips one that has to wait for our lock."""
         match what:
             case "append":
                 self._append(locked)
@@ -443,7 +444,7 @@ class WritePath(RuleBasedStateMachine):
             case "read" if not self.answered and self.swapped_from is None:
                 self._compare_reads()
             case "restart" if self.world.standby.left:
-                # Who seeds when Redis changes under it again tells its client to come later.
+                # A request that seeds while Redis changes again is a 503.
                 self.failing = True
                 self.world.take_over(self.world.standby.snapshot())
             case "rollback" if self.world.standby.left and self.backups:
@@ -452,7 +453,7 @@ class WritePath(RuleBasedStateMachine):
                 self._lose(Backup(Snapshot({}), dict.fromkeys(range(PARTITIONS), 0)), locked)
 
     def _append(self, locked: bool) -> None:
-        """A message to the newest chat."""
+        """Posts a message to the newest chat."""
         if not (chats := self.expected.paths(1)):
             return
         request = Request(CREATE, chats[-1], (self._text(),))
@@ -461,10 +462,11 @@ class WritePath(RuleBasedStateMachine):
             return
         write = Write(CREATE, request.parent, "", request.texts)
         token = token_of(request.parent)
-        answer = log.append(token, write, RequestId(token, request.texts[0], "fingerprint", 30))
-        if answer.status == "ok":
-            self.answered += request.events(Accepted(answer.arrival, answer.name, replayed=False))
-            if answer.hint:
+        status, *answer = run_append(token, write, RequestKey(request.texts[0]), token)
+        if status == "ok":
+            arrival, name, hint = answer
+            self.answered += request.events(Accepted(int(arrival), name, replayed=False))
+            if hint == "1":
                 self.world.hints.add(partition_of(token))
 
     def _lose(self, backup: Backup, locked: bool) -> None:
@@ -473,14 +475,14 @@ class WritePath(RuleBasedStateMachine):
         self.swapped_to = {p: min(newest, self.swapped_to.get(p, newest)) for p, newest in backup.newest.items()}
         self.losses += 1
         self.failing = True
-        # What was backed up since belongs to a state that is no more.
+        # Later backups belong to a state that no longer exists.
         self.backups = self.backups[: self.backups.index(backup) + 1] if backup in self.backups else []
         self.world.take_over(backup.data)
         if not locked:
-            # At once: an event that comes later may get the arrival of one that was lost.
+            # At once: a later event may get the arrival of a lost one.
             self.expected.keep(_kept())
 
-    # What has to hold after each step
+    # Invariants after each step
 
     def _take_stock(self) -> None:
         if self.discarded:
@@ -498,7 +500,7 @@ class WritePath(RuleBasedStateMachine):
         self.unseen &= dead.keys()
         self._acknowledge(logged)
 
-        # Nothing acknowledged is missing, and nothing waits that nobody sent, or that nobody will drain.
+        # Nothing acknowledged is missing. Nothing waits that nobody sent or that nobody will drain.
         for event in self.expected:
             assert kept(event), f"{event} is lost"
         known = set(self.expected)
@@ -510,9 +512,9 @@ class WritePath(RuleBasedStateMachine):
         self._compare_reads()
 
     def _forget(self, discarded: DeadEvent) -> None:
-        """Reads that showed it now show the newest dead event that is left of the entity, or what is stored."""
+        """Discards a dead event. Reads then show the entity's newest remaining dead event, or what is stored."""
         with suppress(DeadEvent.DoesNotExist):
-            # Interrupted, it is seen in the admin, and discarded again.
+            # After an interruption the operator sees it in the admin and discards it again.
             dead_events.discard(discarded, by="the model", reason="drawn")
         self.expected.keep(lambda event: (event.path, event.arrival) != (discarded.path, discarded.arrival))
         left = DeadEvent.objects.filter(path=discarded.path).order_by("arrival").last()
@@ -520,11 +522,11 @@ class WritePath(RuleBasedStateMachine):
             self.unseen.discard(left.arrival)
 
     def _acknowledge(self, logged: dict[int, list[Event]]) -> None:
-        """Takes up what this step has acknowledged, and what an unanswered client has left in the log."""
+        """Adds to the model what this step acknowledged, and what an unanswered request left in the log."""
         waiting = {event for events in logged.values() for event in events if event.text in self.sent}
         fresh = waiting.union(self.answered) - set(self.expected)
         if fresh and self.swapped_from is not None:
-            # An answer that was on its way when Redis lost what it says counts no more.
+            # An answer that was in flight when Redis lost the write no longer counts.
             stored = {(path, row.text) for path, row in _rows()[0].items()}
             stored |= set(DeadEvent.objects.values_list("path", "text"))
             fresh = {event for event in fresh if event in waiting or (event.path, event.text) in stored}
@@ -577,17 +579,17 @@ def _marks() -> dict[int, int]:
 
 
 def _logged() -> dict[int, list[Event]]:
-    return {partition: log.read(partition, 1000) for partition in range(PARTITIONS)}
+    return {partition: stream.read(partition, 1000).events for partition in range(PARTITIONS)}
 
 
 def _kept() -> Callable[[Event], bool]:
-    """What the database or the log holds at this moment."""
+    """Returns what the database or the log holds now."""
     marks, waiting = _marks(), {event for events in _logged().values() for event in events}
     return lambda event: event.arrival <= marks[partition_of(token_of(event.path))] or event in waiting
 
 
 def _rows() -> tuple[dict[str, Entity], dict[str, int]]:
-    """What the database holds: path → row, and path → count of children."""
+    """Returns what the database holds: path → row, and path → count of children."""
     times = ("created_at", "last_request_time")
     applications = Application.objects.values_list("token", *times, "name", "chats_count")
     chats = Chat.objects.values_list("application__token", "number", *times, "title", "messages_count")

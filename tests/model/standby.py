@@ -1,7 +1,7 @@
-"""Redis processes that stand by, to take over from one another. Documented in docs/reliability.md.
+"""Standby Redis processes that take over from one another. Documented in docs/reliability.md.
 
 A Redis that restarts, fails over or is restored is another process with other data. Moving the data to a process that
-runs already is the same to all who ask, and takes a millisecond.
+already runs looks the same to its clients and takes a millisecond.
 """
 
 from __future__ import annotations
@@ -12,21 +12,21 @@ from pathlib import Path
 
 import redis
 
-from chatsystem.data_dir import DataDir
-from tests.bench import RealRedis
+from chatsystem.conf.data_dir import DataDir
+from tests.support.harness import RealRedis
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """All keys of a Redis: name → what DUMP says, and the milliseconds it has to live (0 for ever)."""
+    """All keys of a Redis: name → its DUMP and its time to live in milliseconds (0: no expiry)."""
 
     keys: dict[bytes, tuple[bytes, int]]
 
 
 class Standby:
-    """`processes` servers and an address, which leads to one of them at a time.
+    """Several servers behind one address, which leads to one of them at a time.
 
-    None of them may take over twice with the same state: it would trust numbers that it gave before it was replaced.
+    None of them may take over twice with the same state: it would trust numbers from before it was replaced.
     """
 
     def __init__(self, root: Path, processes: int) -> None:
@@ -34,17 +34,17 @@ class Standby:
         self.servers = [RealRedis(DataDir(root / str(i))) for i in range(processes)]
         self.clients = [redis.Redis(unix_socket_path=str(server.data_dir.redis_socket)) for server in self.servers]
         for client in self.clients:
-            # What is on the disk is not asked for here, and costs most of the time.
+            # The disk does not matter here and would take most of the time.
             client.config_set("appendonly", "no")
         self.begin()
 
     @property
     def left(self) -> int:
-        """How many have not been in service since `begin`."""
+        """Returns how many have not been in service since `begin`."""
         return len(self.servers) - 1 - self.serving
 
     def begin(self) -> None:
-        """The first one serves, and holds nothing."""
+        """Lets the first one serve, empty."""
         self._serve(0, Snapshot({}))
 
     def snapshot(self) -> Snapshot:
@@ -57,7 +57,7 @@ class Standby:
         return Snapshot({name: (found[2 * i], max(found[2 * i + 1], 0)) for i, name in enumerate(names)})
 
     def take_over(self, data: Snapshot) -> None:
-        """Another process serves from now on, with this data. Connections to the one before are lost."""
+        """Lets the next process serve, with this data. Connections to the previous one are lost."""
         self._serve(self.serving + 1, data)
 
     def _serve(self, process: int, data: Snapshot) -> None:

@@ -1,4 +1,4 @@
-"""The write path against a model of it, over thousands of random orders of writes, drains and faults."""
+"""Compares the write path with a model of it, over thousands of random orders of writes, drains and faults."""
 
 from __future__ import annotations
 

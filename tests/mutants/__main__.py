@@ -121,7 +121,7 @@ def first_failure(tree: Path, test: str, database: str) -> tuple[str, str] | Non
     )
     if ended.returncode == 0:
         return None
-    found = re.search(r"^FAILED (\S+)(?: - (.*))?$", ended.stdout, re.MULTILINE)
+    found = re.search(r"^FAILED (.+?)(?: - (.*))?$", ended.stdout, re.MULTILINE)
     if ended.returncode != 1 or not found:
         raise Stale(f"pytest {test} ended with {ended.returncode}:\n{ended.stdout[-2000:]}{ended.stderr[-2000:]}")
     return found[1].removeprefix("tests/"), (found[2] or "")[:100]

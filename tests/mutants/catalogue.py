@@ -5,17 +5,43 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 APPEND = "tests/writelog/test_append.py"
+CONDITIONS = "tests/api/test_conditions.py"
 DRAIN = "tests/writelog/test_drain.py"
+ERRORS = "tests/api/test_errors.py"
 FENCE = "tests/writelog/test_fence.py"
 HINTS = "tests/writelog/test_hints.py"
-BEHIND = "tests/writelog/test_database_behind.py"
+BEHIND = "tests/writelog/test_rollback_guard.py"
+OWNERSHIP = "tests/writelog/test_ownership.py"
+SERVERS = "tests/writelog/test_servers.py"
+MOVE = "tests/commands/test_move_partitions.py"
+SCRIPTS = "tests/writelog/test_scripts.py"
 IDEMPOTENCY = "tests/api/test_idempotency.py"
 ISOLATION = "tests/api/test_isolation.py"
-KEPT = "tests/api/test_kept.py"
+KEPT = "tests/api/test_response_cache.py"
+RECEIVING = "tests/server/test_receiving.py"
 READS = "tests/api/test_read_your_writes.py"
 UNAVAILABLE = "tests/api/test_unavailable.py"
+SERVICE = "tests/writelog/test_redis_as_a_service.py"
 OUTBOX = "tests/search/test_outbox.py -k fts5"
+CREATE = "tests/api/test_create.py"
+DEAD = "tests/backoffice/test_dead_events.py"
+DRAIN_COMMAND = "tests/commands/test_drain.py"
+EDITS = "tests/backoffice/test_edits.py"
+HEADERS = "tests/api/test_security_headers.py"
+LISTS = "tests/api/test_lists.py"
+ADMIN_LISTS = "tests/backoffice/test_lists.py"
+LOCKS = "tests/mysql/test_locks.py"
+METRICS = "tests/monitoring/test_metrics.py"
+OPERATIONS = "tests/backoffice/test_operations.py"
+RATE_LIMIT = "tests/api/test_rate_limit.py"
+RECOUNT = "tests/commands/test_recount.py"
+REQUESTS = "tests/server/test_request_metrics.py"
+SEARCH = "tests/search/test_route.py -k fts5"
+SETTINGS = "tests/conf/test_settings.py"
+SHARDS = "tests/search/test_shards.py"
 MODEL = "tests/model --hypothesis-profile=mutants"
+PREFLIGHT = "tests/embedded/test_preflight.py"
+RUN = "tests/embedded/test_run.py"
 KILLS = "tests/faults/test_sigkill_everything.py"
 
 
@@ -32,54 +58,58 @@ class Mutant:
 
 
 def edit(file: str, old: str, new: str) -> tuple[tuple[str, str, str], ...]:
-    """In the write log's room, unless `file` names another."""
-    room = "chatsystem/writelog/" if file.startswith("lua/") or "/" not in file else ""
-    return ((room + file, old, new),)
+    """In chatsystem/writelog, unless `file` names another."""
+    package = "chatsystem/writelog/" if file.startswith("lua/") or "/" not in file else ""
+    return ((package + file, old, new),)
 
 
 MUTANTS = [
     Mutant(
         "no fence",
-        "a restarted or restored Redis goes on from the numbers that it remembers",
+        "a restarted or restored Redis continues from the numbers that it remembers",
         edit("lua/append.lua", "if passed_by ~= incarnation then return {'fence'} end", ""),
         (APPEND, MODEL),
     ),
     Mutant(
         "fence that trusts every clock",
-        "a Redis that is restored to an older state goes on from the numbers of then",
-        edit("lua/pass.lua", "if lineage and clock and tonumber(clock) >= drained_through then", "if lineage then"),
+        "a Redis that is restored to an older state continues from its old numbers",
+        edit(
+            "lua/pass_fence.lua",
+            "if passed_by == previous and clock and tonumber(clock) >= drained_through then",
+            "if epoch then",
+        ),
         (APPEND, MODEL),
     ),
     Mutant(
-        "numbers of every lineage",
-        "after a loss, a number from before it is trusted",
-        edit("lua/append.lua", "  if told_in ~= lineage then return {'seed'} end\n", ""),
+        "numbers of every epoch",
+        "after a loss, a number from before the loss is trusted",
+        edit("lua/append.lua", "  if given_in ~= epoch then return {'seed'} end\n", ""),
         (APPEND, MODEL),
     ),
     Mutant(
-        "absent counter means 0",
+        "missing counter means 0",
         "a flushed Redis numbers from 1 again",
         edit(
             "lua/append.lua",
             "  if not number then return {'seed'} end\n",
-            "  number = number or '0 ' .. lineage\n",
+            "  number = number or '0 ' .. epoch\n",
         ),
         (APPEND, MODEL),
     ),
     Mutant(
         "acknowledged without an append",
-        "a client is told 201 although Redis never answered",
+        "a client gets 201 although Redis never responded",
         edit(
-            "log.py",
+            "append.py",
             "            if delay is None:\n                raise\n",
             "            if delay is None:\n"
-            "                return Answer('ok', int(time.time() * 1_000_000), write.name or '1')\n",
+            "                return ['ok', str(int(time.time() * 1_000_000)), write.name or '1', '0']\n",
         ),
         (UNAVAILABLE, KILLS),
     ),
     Mutant(
         "receipt before the limit",
-        "a request that was refused is answered as accepted when it is repeated",
+        "a request that was refused counts as accepted when it is repeated",
         edit(
             "lua/append.lua",
             "if used_events > tonumber(max_events)",
@@ -90,18 +120,18 @@ MUTANTS = [
     ),
     Mutant(
         "removed before the commit",
-        "a drain that dies between the two loses what it has read",
+        "a drain that dies in between loses what it has read",
         edit(
             "drain.py",
             "        through = max(row.drained_through, events[-1].arrival)\n",
             "        through = max(row.drained_through, events[-1].arrival)\n"
-            "        log.remove(partition, through, events, dead_arrivals)\n",
+            "        stream.remove(partition, through, events, dead_arrivals)\n",
         ),
         (DRAIN, MODEL, KILLS),
     ),
     Mutant(
         "trimmed by count",
-        "a removal that comes late takes what nobody has stored",
+        "a late removal deletes events that nobody has stored",
         edit(
             "lua/remove.lua",
             "redis.call('XTRIM', log_key, 'MINID', string.format('%.0f', through + 1))",
@@ -110,14 +140,14 @@ MUTANTS = [
         (DRAIN, MODEL),
     ),
     Mutant(
-        "mark ignored",
-        "what is in the log is stored, and counted, again",
+        "drained_through ignored",
+        "events in the log are stored and counted a second time",
         edit("drain.py", "[event for event in events if event.arrival > row.drained_through]", "events"),
         (DRAIN, MODEL),
     ),
     Mutant(
-        "mark after the commit",
-        "a drain that dies between the two leaves events that are stored and do not look it",
+        "drained_through after the commit",
+        "a drain that dies in between leaves stored events that look unstored",
         edit(
             "drain.py",
             '        row.save(update_fields=["drained_through"])\n',
@@ -128,23 +158,23 @@ MUTANTS = [
     Mutant(
         "first writer wins",
         "an update in the log loses against what is stored",
-        edit("rows.py", "if row.last_request_time < moment:", "if row.last_request_time > moment:"),
+        edit("bulk.py", "if row.last_request_time < moment:", "if row.last_request_time > moment:"),
         (DRAIN, MODEL),
     ),
     Mutant(
         "last in the batch wins",
-        "of two updates in one batch an older one is stored",
+        "of two updates in one batch, the older one is stored",
         edit("events.py", "if earlier and earlier.arrival > arrival:", "if False and earlier:"),
         (DRAIN, MODEL),
     ),
     Mutant(
-        "lease in place of the row lock",
-        "a killed drain blocks its partition until the lease is over, and a slow one shares it after that",
+        "lease instead of the row lock",
+        "a killed drain blocks its partition until the lease ends, and a slow drain shares the partition after that",
         edit(
             "partitions.py",
             "    with transaction.atomic(durable=True):\n",
-            "    from chatsystem.writelog.state import client\n\n"
-            '    lease = client().lock(f"{{{partition}}}:lease", timeout=10)\n'
+            "    from chatsystem.writelog.redis_client import client\n\n"
+            '    lease = client(partition).lock(f"{{{partition}}}:lease", timeout=10)\n'
             "    taken = lease.acquire(blocking=not skip)\n"
             "    with transaction.atomic(durable=True):\n",
         )
@@ -166,18 +196,18 @@ MUTANTS = [
     ),
     Mutant(
         "no idempotency on a retry",
-        "append is sent again under another request id",
+        "append is retried under another request id",
         edit(
-            "log.py",
-            "                status, *rest = _append(connection, call_keys, arguments)\n",
-            '                call_keys[-1] = keys.receipt(request_id.scope, f"{request_id.id} {time.monotonic_ns()}")\n'
-            "                status, *rest = _append(connection, call_keys, arguments)\n",
+            "append.py",
+            "                answer = _evaluate_append(connection, keys.partition, call_keys, arguments)\n",
+            '                call_keys[-1] = keys.receipt(scope, f"{key.id} {time.monotonic_ns()}")\n'
+            "                answer = _evaluate_append(connection, keys.partition, call_keys, arguments)\n",
         ),
         (APPEND, IDEMPOTENCY),
     ),
     Mutant(
         "no receipts",
-        "a repeated request is another write",
+        "a repeated request is a second write",
         edit(
             "lua/append.lua",
             "redis.call('SET', receipt_key, fingerprint .. ' ' .. whole(arrival) .. ' ' .. name, 'EX', lifetime)\n",
@@ -187,41 +217,106 @@ MUTANTS = [
     ),
     Mutant(
         "outbox after the commit",
-        "a drain that dies between the two leaves messages that no search finds",
+        "a drain that dies in between leaves messages that no search finds",
         edit(
             "messages_app/persist.py",
-            "    messages_stored.send(sender=Message, numbers=numbers)\n",
+            "    messages_stored.send(sender=Message, numbers=numbers, applications=dict(chats.values()))\n",
             "    from django.db import transaction\n\n"
-            "    transaction.on_commit(lambda: messages_stored.send(sender=Message, numbers=numbers))\n",
+            "    applications = dict(chats.values())\n"
+            "    sent = {'sender': Message, 'numbers': numbers, 'applications': applications}\n"
+            "    transaction.on_commit(lambda: messages_stored.send(**sent))\n",
         ),
         (DRAIN, MODEL),
     ),
     Mutant(
-        "outbox forgets first",
+        "outbox entry deleted first",
         "an indexer that dies leaves messages that no search finds",
         edit(
             "search/outbox.py",
-            "    get_backend().index(list(of_numbers(pair for entry in entries for pair in entry.messages)))\n"
-            "    OutboxEntry.objects.filter(pk__in=[entry.pk for entry in entries]).delete()\n",
-            "    OutboxEntry.objects.filter(pk__in=[entry.pk for entry in entries]).delete()\n"
-            "    get_backend().index(list(of_numbers(pair for entry in entries for pair in entry.messages)))\n",
+            "    get_backend().index(documents)\n    last_turn = _forget(entries, done)\n",
+            "    last_turn = _forget(entries, done)\n    get_backend().index(documents)\n",
         ),
         (OUTBOX,),
     ),
     Mutant(
-        "index without version",
-        "an indexer that comes late puts an old text in place of a new one",
-        edit("search/backends/fts5.py", "if held.get(document.id, -1) <= document.version]", "]"),
+        "no fair queue at the index",
+        "the backlog of one application is indexed before anybody else's message",
+        edit("search/outbox.py", "_oldest_entries(last_turn) or _oldest_entries(-1)", "_oldest_entries(-1)"),
+        (OUTBOX,),
+    ),
+    Mutant(
+        "chunks of any size",
+        "a neighbour's message waits for two thousand long texts",
+        edit(
+            "search/outbox.py",
+            "            if taken >= CHUNK_BYTES:\n                break\n",
+            "",
+        ),
+        (OUTBOX,),
+    ),
+    Mutant(
+        "lease that is not renewed",
+        "each sweep starts one more indexer on a slow chunk",
+        edit(
+            "search/outbox.py",
+            "    while not ended.wait(LEASE_SECONDS / 3):\n        _hold_lease(LEASE_SECONDS)\n",
+            "    ended.wait()\n",
+        ),
+        (OUTBOX,),
+    ),
+    Mutant(
+        "indexing on the drains' queue",
+        "nobody's writes are stored while all workers are indexing",
+        edit("chatsystem/settings.py", '    "search.*": {"queue": "background"},\n', ""),
+        ("tests/conf/test_broker.py",),
+    ),
+    Mutant(
+        "all marks count",
+        "a letter under 16,000 marks delays everybody's search by most of a second",
+        edit("search/tokenizer.py", '    if len(text) > MARKS:\n        text = EXCESS.sub(r"\\1", text)\n', ""),
+        ("tests/search/test_tokenizer.py",),
+    ),
+    Mutant(
+        "pages of any length",
+        "a thousand long hits keep a web process busy for a minute",
+        edit("search/views.py", "if number and (taken > PAGE_BYTES or time.monotonic() > deadline):", "if False:"),
+        ("tests/search/test_route.py -k fts5",),
+    ),
+    Mutant(
+        "index without versions",
+        "a late indexer replaces a new text with an old one",
+        edit("search/backends/fts5/backend.py", "if held.get(document.id, -1) <= document.version]", "]"),
         ("tests/search/test_fts5.py",),
     ),
     Mutant(
+        "scores of each shard by itself",
+        "with several shards, a hit's rank depends on the shard that has it",
+        edit("search/backends/elasticsearch/query.py", '            search_type="dfs_query_then_fetch",\n', ""),
+        (SHARDS,),
+    ),
+    Mutant(
+        "index under construction without replicas",
+        "a reindex of hours starts again when a node dies",
+        edit(
+            "search/backends/elasticsearch/indexes.py",
+            '{"refresh_interval": "-1"}',
+            '{"refresh_interval": "-1", "auto_expand_replicas": "0-0"}',
+        ),
+        (SHARDS,),
+    ),
+    Mutant(
+        "page of the shards that answer",
+        "a page lacks the hits of a node that died",
+        edit("search/backends/elasticsearch/query.py", "allow_partial_search_results=False,\n        )", ")"),
+        ("tests/search/test_elasticsearch_cluster.py -k page",),
+    ),
+    Mutant(
         "database before the pending view",
-        "a list misses what a drain stores between the two",
+        "a list misses what a drain stores between the two reads",
         (
             (
                 "chatsystem/writelog/reads.py",
-                "    pending = log.pending_children("
-                "token, parent, window.low, window.high, window.limit, window.from_low)\n",
+                "    pending = pending_children(token, parent, window)\n",
                 "",
             ),
             (
@@ -229,8 +324,7 @@ MUTANTS = [
                 "    def run() -> Run[R]:\n        all_stored = stored()\n",
                 "    all_stored = stored()\n"
                 "    found = {} if all_stored is None else read(all_stored)\n"
-                "    pending = log.pending_children("
-                "token, parent, window.low, window.high, window.limit, window.from_low)\n"
+                "    pending = pending_children(token, parent, window)\n"
                 "\n"
                 "    def run() -> Run[R]:\n",
             ),
@@ -244,13 +338,13 @@ MUTANTS = [
         (
             (
                 "messages_app/selectors.py",
-                '    pending = log.pending(token, f"{token}/{chat_number}/{number}")\n    row =',
+                '    pending = reads.pending(token, f"{token}/{chat_number}/{number}")\n    row =',
                 "    row =",
             ),
             (
                 "messages_app/selectors.py",
                 '    message = overlay(row, pending, "body"',
-                '    pending = log.pending(token, f"{token}/{chat_number}/{number}")\n'
+                '    pending = reads.pending(token, f"{token}/{chat_number}/{number}")\n'
                 '    message = overlay(row, pending, "body"',
             ),
         ),
@@ -258,64 +352,179 @@ MUTANTS = [
     ),
     Mutant(
         "reads without the pending view",
-        "what is acknowledged cannot be read until it is stored",
-        edit("reads.py", "    if pending is None:\n", "    if True:\n"),
+        "an acknowledged write cannot be read until it is stored",
+        edit("reads.py", "    if pending is None:\n        return row\n", "    if True:\n        return row\n"),
         (READS, MODEL),
     ),
     Mutant(
-        "kept page of every version",
-        "a page from the cache misses what was acknowledged since",
+        "cached page of every version",
+        "a cached page misses what was acknowledged since",
         edit("lua/page.lua", "clock .. ' ' .. fence", "fence"),
         (KEPT,),
     ),
     Mutant(
-        "kept page of every Redis",
-        "a page from the cache misses what was stored since the state that Redis was restored to",
+        "cached page of every Redis",
+        "a cached page misses what was stored after the state that Redis was restored to",
         edit("lua/page.lua", " and string.match(fence, ' (%x+)$') == incarnation", ""),
         (KEPT,),
     ),
     Mutant(
-        "kept page of a discarded message",
-        "a page from the cache shows what somebody has discarded",
+        "cached page of a discarded message",
+        "a cached page shows what somebody has discarded",
         edit("lua/withdraw.lua", "if clock then", "if false then"),
         (KEPT,),
     ),
     Mutant(
         "fence passed without the row lock",
-        "a drain stores what a Redis that passes meanwhile has lost",
-        edit(
-            "seed.py",
-            "    with locked(partition) as row:\n"
-            "        assert row is not None\n"
-            "        # Held until Redis has decided",
-            "    from chatsystem.writelog.models import Partition\n\n"
-            "    if row := Partition.objects.get(pk=partition):\n        # Held until Redis has decided",
+        "a drain stores events that a Redis which passes the fence meanwhile has lost",
+        edit("ownership.py", "Partition.objects.select_for_update().filter(pk__in", "Partition.objects.filter(pk__in"),
+        (FENCE,),
+        "mariadb",
+    ),
+    Mutant(
+        "drain of any Redis",
+        "events of an old primary, or of another host's Redis, become rows under numbers of the owner's",
+        edit("drain.py", "if batch.passed_by != row.owner:", "if False:"),
+        (OWNERSHIP,),
+    ),
+    Mutant(
+        "superseded Redis that accepts",
+        "a Redis whose log nobody stores any more keeps acknowledging",
+        (
+            *edit("lua/append.lua", "if superseded then return {'superseded'} end", ""),
+            *edit("lua/append.lua", "if redis.call('GET', lease_key) ~= incarnation then return {'lease'} end", ""),
         ),
-        (FENCE, APPEND),
+        (OWNERSHIP,),
+    ),
+    Mutant(
+        "lease that nobody checks",
+        "an old primary that no sweep reaches accepts for ever what nobody stores",
+        edit("lua/append.lua", "if redis.call('GET', lease_key) ~= incarnation then return {'lease'} end", ""),
+        (OWNERSHIP,),
+    ),
+    Mutant(
+        "owner named after the fence",
+        "a process that dies in between leaves a Redis that accepts and is not the owner",
+        edit(
+            "ownership.py",
+            "        name_owner(mine, list(rows))\n",
+            "        name_owner(mine, list(rows))\n"
+            "        _pass_fences(mine, {p: row.owner or mine for p, row in rows.items()}, locked, remembered)\n",
+        ),
+        (OWNERSHIP,),
+    ),
+    Mutant(
+        "takeover without a wait",
+        "a second host's Redis takes over from an owner that is alive",
+        edit("ownership.py", "< TAKE_OVER_AFTER:", "< 0:"),
+        (OWNERSHIP,),
+    ),
+    Mutant(
+        "takeover from an owner that drains",
+        "an owner whose sweeps are late is replaced while it stores",
+        edit("ownership.py", "{confirmations.get(owner)} {sum(row.drained_through for row in theirs.values())}", ""),
+        (OWNERSHIP,),
+    ),
+    Mutant(
+        "former owner that trusts its old fence",
+        "an owner that comes back assigns numbers that were assigned meanwhile",
+        edit("ownership.py", 'if row.owner not in ("", mine) and guards[p].passed_by == mine]', "if False]"),
+        (OWNERSHIP,),
+    ),
+    Mutant(
+        "owner without replicas that confirms itself",
+        "after a failover the old primary stops the new one from taking over",
+        edit("ownership.py", "        expect_replicas(partition)\n", "        pass\n"),
+        (OWNERSHIP,),
+    ),
+    Mutant(
+        "takeover in another layout",
+        "a server takes over partitions whose events wait on a server that REDIS_URL no longer names",
+        edit("ownership.py", "if differs_from_layout(theirs.values()):", "if False:"),
+        (MOVE,),
+    ),
+    Mutant(
+        "takeover with less than the owner's state",
+        "a server that lacks stored events is trusted with its numbers",
+        edit("ownership.py", "found.passed_by == row.owner and found.clock >= row.drained_through", "True"),
+        (OWNERSHIP, FENCE),
+    ),
+    Mutant(
+        "partition moved onto itself",
+        "a partition whose server stays loses everything that waits",
+        edit("moving.py", "if client(partition).get(key) != mark:", "if True:"),
+        (MOVE,),
+    ),
+    Mutant(
+        "sweep that ends at the first server that is down",
+        "one server away, and nothing of the others that lost its hint is stored",
+        edit("tasks.py", 'logger.warning("%s cannot be swept: %s", label, error)', "raise"),
+        (SERVERS,),
+    ),
+    Mutant(
+        "readiness that needs every server",
+        "one server away, and the load balancer takes all hosts out",
+        edit("chatsystem/monitoring/health.py", "if len(down) == len(servers):", "if down:"),
+        (SERVERS,),
+    ),
+    Mutant(
+        "topology looked up once",
+        "after a failover or a moved slot, a process asks the former node for ever",
+        edit("redis_client.py", "            servers().look_again()\n", "            pass\n"),
+        (SERVERS,),
+    ),
+    Mutant(
+        "script of another process's name",
+        "without INFO, a thread loads the mark of one Redis into another, which then passes for the first",
+        edit(
+            "scripts.py",
+            '_ask(connection, "SCRIPT", "LOAD", _script(verb, mark)[0])\n    return _call(connection, verb, mark,',
+            '_ask(connection, "SCRIPT", "LOAD", _script(verb, _mark(connection))[0])\n'
+            "    return _call(connection, verb, _mark(connection),",
+        ),
+        (SCRIPTS,),
+    ),
+    Mutant(
+        "mark that outlives its process",
+        "without INFO, a Redis that restarted with old data assigns numbers a second time",
+        edit("scripts.py", "if not mark or not _knows(connection, key, mark):", "if not mark:"),
+        (SCRIPTS,),
+    ),
+    Mutant(
+        "mark that is never looked up again",
+        "without INFO, our processes use different marks for a flushed Redis, and pass its fences by turns",
+        edit("scripts.py", "        if _mark(connection):\n", "        if False:\n"),
+        (SCRIPTS,),
+    ),
+    Mutant(
+        "reads of a superseded Redis",
+        "a Redis that is not the owner shows what nobody will store, and lacks what was acknowledged",
+        edit("lua/page.lua", "if superseded then return {'superseded'} end\n", ""),
+        (OWNERSHIP,),
     ),
     Mutant(
         "seed without a drain",
-        "a number is given again that waits in the log",
-        edit("seed.py", "    drain(partition)\n", ""),
+        "a number that waits in the log is assigned again",
+        edit("seeding.py", "    drain(partition)\n", ""),
         (APPEND, MODEL),
     ),
     Mutant(
         "seed forgets what Redis remembers",
-        "a number is given again that an older database has lost",
+        "a number that an older database has lost is assigned again",
         edit("lua/seed.lua", "math.max(tonumber(last_number), tonumber(remembered))", "tonumber(last_number)"),
         (BEHIND,),
     ),
     Mutant(
         "seed forgets dead events",
-        "the number of a dead event is given again",
-        edit("seed.py", "max(number, _last_dead(partition, parent))", "number"),
+        "the number of a dead event is assigned again",
+        edit("seeding.py", "max(number, _last_dead(partition, parent))", "number"),
         (APPEND, MODEL),
     ),
     Mutant(
         "seed forgets discarded events",
-        "the number of a discarded event is given again after a flush",
-        edit("seed.py", "(DeadEvent, DiscardedEvent)", "(DeadEvent,)"),
-        (FENCE, APPEND, "tests/admin/test_dead_events.py"),
+        "the number of a discarded event is assigned again after a flush",
+        edit("seeding.py", "(DeadEvent, DiscardedEvent)", "(DeadEvent,)"),
+        (FENCE, APPEND, "tests/backoffice/test_dead_events.py"),
     ),
     Mutant(
         "arrival from the wall clock",
@@ -331,7 +540,7 @@ MUTANTS = [
         "clock seeded without the database",
         "after a flush, new writes are older than what they change",
         edit(
-            "lua/pass.lua",
+            "lua/pass_fence.lua",
             "math.max(drained_through, tonumber(clock or 0)) + 1",
             "tonumber(clock or 0) + 1",
         ),
@@ -339,26 +548,26 @@ MUTANTS = [
     ),
     Mutant(
         "sweep does nothing",
-        "what a lost hint left behind is never stored",
-        edit("tasks.py", "    for partition in log.lengths():\n", "    for partition in ():\n"),
+        "events with a lost hint are never stored",
+        edit("tasks.py", "    for partition in stream.waiting(partitions):\n", "    for partition in ():\n"),
         (HINTS, MODEL),
     ),
     Mutant(
         "hint never cleared",
-        "for two seconds after a hint, writes ask for no drain",
-        edit("drain.py", "log.begin_drain(partition)", "log.length(partition)"),
+        "for two seconds after a hint, writes trigger no drain",
+        edit("drain.py", "stream.begin_drain(partition)", "stream.lengths().get(partition, 0)"),
         (HINTS, MODEL),
     ),
     Mutant(
         "hint cleared after the drain",
-        "a write that comes in the middle of a drain asks for none, and is left behind",
-        edit("drain.py", "log.begin_drain(partition)", "log.length(partition)")
-        + edit("drain.py", "    return drained\n", "    log.begin_drain(partition)\n    return drained\n"),
+        "a write during a drain triggers no drain, and is left behind",
+        edit("drain.py", "stream.begin_drain(partition)", "stream.lengths().get(partition, 0)")
+        + edit("drain.py", "    return drained\n", "    stream.begin_drain(partition)\n    return drained\n"),
         (HINTS, MODEL),
     ),
     Mutant(
-        "hint taken for an answer",
-        "a write during a drain is left behind when the drain that it asked for found the partition taken",
+        "hint taken for a drain",
+        "a write during a drain is left behind when the drain that it triggered found the partition locked",
         edit("drain.py", "(count == BATCH or not left.hinted)", "count == BATCH"),
         (HINTS, MODEL),
     ),
@@ -374,11 +583,11 @@ MUTANTS = [
     ),
     Mutant(
         "dead events leave the pending view",
-        "what is acknowledged cannot be read any more",
+        "an acknowledged write cannot be read any more",
         edit(
             "drain.py",
-            "log.remove(partition, through, events, dead_arrivals, ",
-            "log.remove(partition, through, events, (), ",
+            "stream.remove(partition, through, events, dead_arrivals, ",
+            "stream.remove(partition, through, events, (), ",
         ),
         (DRAIN, MODEL),
     ),
@@ -390,19 +599,88 @@ MUTANTS = [
     ),
     Mutant(
         "broken savepoint taken for a rolled back one",
-        "a drain goes on in a transaction that is no more",
+        "a drain continues in a transaction that no longer exists",
         edit("drain.py", "        if connection.needs_rollback:\n", "        if False:\n"),
         (DRAIN, MODEL),
     ),
     Mutant(
-        "restart in the middle of a script's loading",
-        "a client is told 500 when Redis restarts between the loading of append and its call",
-        edit("state.py", "    redis.exceptions.NoScriptError,\n", ""),
+        "restart during the loading of a script",
+        "a client gets 500 when Redis restarts between the loading of append and its call",
+        edit("redis_client.py", "    redis.exceptions.NoScriptError,\n", ""),
         (APPEND, MODEL),
     ),
     Mutant(
+        "missing permission taken for a bug",
+        "a client gets 500 when the user of the state Redis may run only some commands",
+        edit("redis_client.py", "if missing := NotPermitted.from_redis(error):", "if missing := None:"),
+        (SERVICE,),
+    ),
+    Mutant(
+        "readiness that writes less than a write",
+        "readiness is ok while every write is refused because of a missing permission",
+        edit(
+            "stats.py",
+            '    run(partitions[0], "probe", [Keys(partitions[0]).probe], [])\n',
+            "    with available():\n        client(partitions[0]).set(Keys(partitions[0]).probe, 1)\n",
+        ),
+        (SERVICE,),
+    ),
+    Mutant(
+        "database that responds taken for one that stores",
+        "readiness reports ok for a server that has lost its quorum",
+        edit(
+            "chatsystem/monitoring/health.py",
+            'partitions.update(drained_through=F("drained_through"))',
+            'connection.cursor().execute("SELECT 1")',
+        ),
+        ("tests/deploy/test_galera.py",),
+    ),
+    Mutant(
+        "Galera without wsrep_sync_wait",
+        "a node that lags hides an acknowledged message, and halts its partition",
+        edit("chatsystem/conf/galera.py", "SYNC_WAIT = 7", "SYNC_WAIT = 0"),
+        ("tests/deploy/test_galera.py",),
+    ),
+    Mutant(
+        "mark of the database read after its row",
+        "a drain on another node of a Galera cluster halts the partition",
+        edit(
+            "partitions.py",
+            "rollback_guard.check(row, stored_through)",
+            "rollback_guard.check(row, rollback_guard.stored_through(partition))",
+        ),
+        ("tests/deploy/test_galera.py",),
+    ),
+    Mutant(
+        "concurrent migrations",
+        "when two hosts start at once on a new database, one finds tables that the other has just created, and fails",
+        edit("chatsystem/management/commands/migrate.py", 'if connection.vendor != "mysql":', "if True:"),
+        ("tests/mysql/test_migrate.py",),
+        database="mariadb",
+    ),
+    Mutant(
+        "hosts remembered for ever",
+        "readiness stays degraded after SECRET_KEY was changed on purpose",
+        edit("chatsystem/monitoring/hosts.py", "filter(seen_at__gt=Now() - ALIVE).exclude(", "exclude("),
+        ("tests/mysql/test_hosts.py",),
+        database="mariadb",
+    ),
+    Mutant(
+        "hosts known by readiness only",
+        "a host whose readiness nobody polls can differ unnoticed",
+        edit("chatsystem/monitoring/hosts.py", "@task_prerun.connect\n", ""),
+        ("tests/mysql/test_hosts.py",),
+        database="mariadb",
+    ),
+    Mutant(
+        "refused wait taken for a refused write",
+        "a client is told that nothing has happened although the write exists and only WAIT was refused",
+        edit("append.py", "            raise redis.ConnectionError(str(error)) from error\n", "            raise\n"),
+        (SERVICE,),
+    ),
+    Mutant(
         "removal forgets newer texts",
-        "an update that comes in the middle of a drain cannot be read",
+        "an update that arrives during a drain cannot be read",
         edit(
             "lua/remove.lua",
             "if pending and tonumber(string.match(pending, '^%d+')) == arrival and",
@@ -414,16 +692,16 @@ MUTANTS = [
         "counts by the batch",
         "a parent's count moves by its events, not by its rows",
         edit(
-            "rows.py",
+            "bulk.py",
             "        if change.created is None:\n",
             "        inserted[parent_id] += change.created is None\n        if change.created is None:\n",
         ),
         (DRAIN, MODEL),
     ),
     Mutant(
-        "older database taken",
-        "a restored dump is written to, and what it lost is not missed",
-        edit("behind.py", "    if log.stored_through(row.pk) <= row.drained_through:\n", "    if True:\n"),
+        "older database accepted",
+        "a restored dump is written to, and nobody notices what it lost",
+        edit("rollback_guard.py", "    if stored_through <= row.drained_through:\n", "    if True:\n"),
         (BEHIND,),
     ),
     Mutant(
@@ -445,5 +723,527 @@ MUTANTS = [
             "Chat.objects.filter(number__in=of_token)",
         ),
         (ISOLATION, MODEL),
+    ),
+    # What the contract, the settings, the commands and the admin promise in more than one variant.
+    Mutant(
+        "requests under the first status",
+        "500 and 503 are invisible to the alerts",
+        edit(
+            "chatsystem/monitoring/request_metrics.py",
+            "str(int(status))",
+            '"0"',
+        ),
+        (REQUESTS,),
+    ),
+    Mutant(
+        "requests under the first method",
+        "a PATCH is counted as a GET",
+        edit(
+            "chatsystem/monitoring/request_metrics.py",
+            "method if method in METHODS else OTHER_METHOD",
+            '"GET"',
+        ),
+        (REQUESTS,),
+    ),
+    Mutant(
+        "every drain counted as fast",
+        "the alert on slow drains never fires",
+        edit("stats.py", "SECONDS[bisect_left(SECONDS, seconds)]", "SECONDS[0]"),
+        (METRICS,),
+    ),
+    Mutant(
+        "one drift per repair",
+        "of several wrong counts, one is counted",
+        edit("counts.py", "stats.count_drifts(partition, len(drifts))", "stats.count_drifts(partition, 1)"),
+        (METRICS,),
+    ),
+    Mutant(
+        "one halted partition",
+        "of several halted partitions, one is counted",
+        edit(
+            "chatsystem/monitoring/metrics.py",
+            "halted = len([p for group in groups() for p in rollback_guard.halted(group)])",
+            "halted = int(any(rollback_guard.halted(group) for group in groups()))",
+        ),
+        (METRICS,),
+    ),
+    Mutant(
+        "http behind TLS",
+        "links and Location lead a client to a redirect",
+        edit("chatsystem/api/query_params.py", "{request.scheme}://", "http://"),
+        (HEADERS,),
+    ),
+    Mutant(
+        "a slash before the number",
+        "the Location of a create at a path with a trailing slash has two slashes",
+        edit("chatsystem/api/viewsets.py", ".removesuffix('/')", ""),
+        (CREATE,),
+    ),
+    Mutant(
+        "links without the limit",
+        "a list with a limit of 3 continues with pages of 50",
+        edit(
+            "chatsystem/api/pagination.py",
+            "**{AFTER: None, BEFORE: None, side",
+            '**{"limit": None, AFTER: None, BEFORE: None, side',
+        ),
+        (LISTS,),
+    ),
+    Mutant(
+        "search links without the other parameters",
+        "a client's own parameter is lost on the second page",
+        edit(
+            "chatsystem/api/pagination.py",
+            "link(self.request, cursor=self.cursors",
+            "link(self.request, mine=None, cursor=self.cursors",
+        ),
+        (SEARCH,),
+    ),
+    Mutant(
+        "cursor for every chat",
+        "a page of the whole application's search can be continued in one chat",
+        edit("search/views.py", "scope.application_token, scope.chat_number]", "scope.application_token]"),
+        (SEARCH,),
+    ),
+    Mutant(
+        "cursor for every phrase",
+        "a page of one search can be continued in another",
+        edit("search/views.py", "parsed.prefixes, parsed.phrases, scope", "parsed.prefixes, scope"),
+        (SEARCH,),
+    ),
+    Mutant(
+        "cursor for every engine",
+        "after a change of engines, a page continues at a position of the old engine",
+        edit("search/views.py", "meaning = [settings.SEARCH_BACKEND, parsed", "meaning = [parsed"),
+        (SEARCH,),
+    ),
+    Mutant(
+        "pages of 20 hits",
+        "search has another default than the lists",
+        edit("search/views.py", "parsed, scope, page.limit,", "parsed, scope, min(page.limit, 20),"),
+        (SEARCH,),
+    ),
+    Mutant(
+        "key kept for an hour",
+        "a request that is repeated on the same day is a second write",
+        edit("append.py", "KEY_LIFETIME = 24 * 60 * 60", "KEY_LIFETIME = 60 * 60"),
+        (IDEMPOTENCY,),
+    ),
+    Mutant(
+        "request without a key kept for a day",
+        "each receipt fills Redis for a day instead of a minute",
+        edit("append.py", "REQUEST_LIFETIME = 60\n", "REQUEST_LIFETIME = 86_400\n"),
+        (IDEMPOTENCY,),
+    ),
+    Mutant(
+        "proxy's name taken for a client's key",
+        "a request whose proxy name equals a client's key gets that request's response",
+        edit("append.py", 'cls(f"proxy {key}")', 'cls(f"key {key}")'),
+        (IDEMPOTENCY,),
+    ),
+    Mutant(
+        "pages cached for ever",
+        "the memory of the cache is not bounded by time",
+        edit("chatsystem/api/response_cache.py", "LIFETIME = 30", "LIFETIME = None"),
+        (KEPT,),
+    ),
+    Mutant(
+        "bucket for an invalid token",
+        "made-up tokens fill the cache with buckets",
+        edit("chatsystem/api/rate_limit.py", "if TOKEN.fullmatch(token) else None", "if token else None"),
+        (RATE_LIMIT,),
+    ),
+    Mutant(
+        "wait for the whole burst",
+        "a client is told to wait longer than necessary",
+        edit(
+            "chatsystem/api/rate_limit.py", "rate_limited(_whole(bucket.wait))", "rate_limited(_whole(bucket.full_in))"
+        ),
+        (RATE_LIMIT,),
+    ),
+    Mutant(
+        "unresponsive cache tried by each request",
+        "while the cache is unresponsive, each request waits for it",
+        edit("chatsystem/api/rate_limit.py", "self.retry_at = time.monotonic() + COOLDOWN", "self.retry_at = 0.0"),
+        (RATE_LIMIT,),
+    ),
+    Mutant(
+        "repair without the partition lock",
+        "a count misses what a drain stores between counting and writing",
+        edit("counts.py", "        with locked(partition):\n", "        if True:\n"),
+        (LOCKS,),
+        database="mariadb",
+    ),
+    Mutant(
+        "repair under another partition's lock",
+        "the same",
+        edit("counts.py", "by_partition[partition_of(token)].append(parent_id)", "by_partition[0].append(parent_id)"),
+        (LOCKS,),
+        database="mariadb",
+    ),
+    Mutant(
+        "seed without the row lock",
+        "a drain stores a higher number while a lower one is seeded",
+        edit(
+            "seeding.py", "    drain(partition)\n    with locked(partition):\n", "    drain(partition)\n    if True:\n"
+        ),
+        (LOCKS,),
+        database="mariadb",
+    ),
+    Mutant(
+        "replay without the row lock",
+        "a drain stores beside a replay",
+        edit(
+            "dead_events.py",
+            "    with locked(dead.partition_id):\n        dead = DeadEvent.objects.get(pk=dead.pk)\n        event",
+            "    from django.db import transaction\n\n"
+            "    with transaction.atomic():\n        dead = DeadEvent.objects.get(pk=dead.pk)\n        event",
+        ),
+        (LOCKS,),
+        database="mariadb",
+    ),
+    Mutant(
+        "copy while others drain",
+        "the copy and the old database diverge",
+        edit(
+            "chatsystem/backoffice/database_copy.py",
+            "            list(Partition.objects.using(SOURCE).select_for_update())\n",
+            "",
+        ),
+        ("tests/commands/test_copy_to.py",),
+        database="mariadb",
+    ),
+    Mutant(
+        "reconcile of the first slice",
+        "of many counts that drains have moved, only a hundred are checked",
+        edit("counts.py", "        while parents := list(due", "        if parents := list(due"),
+        (RECOUNT,),
+    ),
+    Mutant(
+        "drain without an end",
+        "the command continues for as long as others write",
+        edit("drain.py", "(batch := drain(partition, seconds=0))", "(batch := drain(partition))"),
+        (DRAIN_COMMAND,),
+    ),
+    Mutant(
+        "drain of one batch",
+        "the command leaves events behind that were there at its start",
+        edit("drain.py", "        while length > 0 and (batch", "        if length > 0 and (batch"),
+        (DRAIN_COMMAND,),
+    ),
+    Mutant(
+        "parent in the database before the pending view",
+        "a parent that is stored between the two reads gets 404",
+        edit(
+            "append.py",
+            "        pending = reads.pending(token, parent)\n        if last_number() is None and pending is None:",
+            "        last = last_number()\n        if reads.pending(token, parent) is None and last is None:",
+        ),
+        (APPEND,),
+    ),
+    Mutant(
+        "seeding lock that is never released",
+        "after a seed, the next one waits for seconds",
+        edit("redis_client.py", "                lock.release()\n", "                pass\n"),
+        (APPEND,),
+    ),
+    Mutant(
+        "dead messages counted as chats",
+        "a chat gets the number of a dead message",
+        edit(
+            "seeding.py",
+            'max((int(name) for name in names if "/" not in name), default=0)',
+            'max((int(name.rpartition("/")[2]) for name in names), default=0)',
+        ),
+        (APPEND,),
+    ),
+    Mutant(
+        "reported as stored too early",
+        "the admin reports a waiting change as stored",
+        edit("chatsystem/backoffice/entity_admin.py", "drained_through__gte=arrival", "drained_through__gte=0"),
+        (EDITS,),
+    ),
+    Mutant(
+        "refused and reported as stored",
+        "the admin reports a change as stored that the database refused",
+        edit(
+            "chatsystem/backoffice/entity_admin.py",
+            "        if DeadEvent.objects.filter(partition=partition, arrival=arrival).exists():",
+            "        if False:",
+        ),
+        (EDITS,),
+    ),
+    Mutant(
+        "another event's death reported",
+        "the admin reports a stored change as refused",
+        edit(
+            "chatsystem/backoffice/entity_admin.py",
+            "DeadEvent.objects.filter(partition=partition, arrival=arrival)",
+            "DeadEvent.objects.filter(partition=partition)",
+        ),
+        (EDITS,),
+    ),
+    Mutant(
+        "edit that does not wait",
+        "beside a drain, the admin leaves each change to the workers",
+        edit(
+            "chatsystem/backoffice/entity_admin.py",
+            "drain(partition, PATIENCE)",
+            "drain(partition, PATIENCE, skip=True)",
+        ),
+        (EDITS,),
+        database="mariadb",
+    ),
+    Mutant(
+        "form from before the drain",
+        "the admin shows a text that is older than what is stored",
+        edit(
+            "chatsystem/backoffice/entity_admin.py",
+            "        row = super().get_object(request, object_id, from_field)\n        return overlay",
+            "        return overlay",
+        ),
+        (EDITS,),
+    ),
+    Mutant(
+        "oldest of what is left",
+        "after a discard, reads show a text that was changed since",
+        edit(
+            "dead_events.py",
+            "Pending(left[-1].arrival, created, left[-1].text)",
+            "Pending(left[0].arrival, created, left[0].text)",
+        ),
+        (DEAD,),
+    ),
+    Mutant(
+        "chat discarded before its messages",
+        "an interrupted discard leaves messages without their chat",
+        edit("chatsystem/backoffice/admin.py", 'order_by("partition", "-arrival")', 'order_by("partition", "arrival")'),
+        (DEAD,),
+    ),
+    Mutant(
+        "an hour to the second",
+        "the filter by age hides rows beside one that was stored late",
+        edit("chatsystem/backoffice/big_table.py", "MARGIN = timedelta(minutes=1)", "MARGIN = timedelta(0)"),
+        (ADMIN_LISTS,),
+    ),
+    Mutant(
+        "job that was never sent",
+        "a job that the broker did not take cannot be started again for a minute",
+        edit("chatsystem/backoffice/tasks.py", "        job_runs.give_up(job)\n", ""),
+        (OPERATIONS,),
+    ),
+    Mutant(
+        "one partition accepted",
+        "of several partitions that are behind, the others stay halted",
+        edit(
+            "chatsystem/writelog/management/commands/accept_database.py",
+            "                self._accept(partition)\n",
+            "                self._accept(partition)\n                break\n",
+        ),
+        (BEHIND,),
+    ),
+    Mutant(
+        "commit that is not synced",
+        "after a power cut, SQLite lacks what the log has removed",
+        edit("chatsystem/conf/database.py", "PRAGMA synchronous=FULL", "PRAGMA synchronous=NORMAL"),
+        (SETTINGS,),
+    ),
+    Mutant(
+        "setting of another name",
+        "a variable is read and has no effect",
+        edit(
+            "chatsystem/settings.py",
+            'REDIS_TIMEOUT = env.float("REDIS_TIMEOUT", 3.0, validate=validate.Range(min=0.1, max=3600))',
+            'REDIS_TIMEOUT = min(env.float("REDIS_TIMEOUT", 3.0, validate=validate.Range(min=0.1)), 1.0)',
+        ),
+        (SETTINGS,),
+    ),
+    Mutant(
+        "no periodic reconcile",
+        "a wrong count stays wrong",
+        edit(
+            "chatsystem/settings.py",
+            '"reconcile-counts": {"task": "writelog.reconcile", "schedule": every(30)',
+            '"reconcile-counts": {"task": "writelog.reconcile", "schedule": every(3_000)',
+        ),
+        (SETTINGS,),
+    ),
+    Mutant(
+        "drain that never yields",
+        "one partition's backlog keeps a worker from all others",
+        edit("tasks.py", "if drain(partition, DRAIN_TURN, skip=True)", "if drain(partition, skip=True)"),
+        (HINTS,),
+    ),
+    Mutant(
+        "lost hint believed for a minute",
+        "the events that it was for wait as long",
+        edit("lua/append.lua", "'PX', 2000", "'PX', 60000"),
+        (HINTS,),
+    ),
+    Mutant(
+        "workers that never die",
+        "workers that are gone are reported as present",
+        edit("stats.py", '.heartbeat, "1", ex=15)', '.heartbeat, "1")'),
+        (HINTS,),
+    ),
+    Mutant(
+        "indexer's lease of an hour",
+        "after a kill of the indexer, nothing new is found for an hour",
+        edit("search/outbox.py", "LEASE_SECONDS = 6\n", "LEASE_SECONDS = 3600\n"),
+        (OUTBOX,),
+    ),
+    Mutant(
+        "full log reported as an outage",
+        "an application that floods is not told so",
+        edit("chatsystem/api/exception_handler.py", "        if isinstance(exc, LogFull):\n", "        if False:\n"),
+        (UNAVAILABLE,),
+    ),
+    Mutant(
+        "time without its fraction",
+        "one time in a million has another format",
+        edit("chatsystem/api/fields.py", "value.isoformat('T', 'microseconds')", "value.isoformat('T')"),
+        (CREATE,),
+    ),
+    Mutant(
+        "one difference taken for none",
+        "an index that lacks one message is reported as equal",
+        edit("search/management/commands/reindex.py", "        if count:\n", "        if count > 1:\n"),
+        ("tests/search/test_reindex.py -k fts5",),
+    ),
+    Mutant(
+        "usage without events in the log",
+        "a log that is never empty remembers every application that ever wrote to it",
+        edit("lua/remove.lua", "if left_events > 0 then", "if left_events >= 0 then"),
+        ("tests/writelog/test_limits.py",),
+    ),
+    Mutant(
+        "extra documents counted in the last stride",
+        "a reindex reports fewer documents than it has removed",
+        edit("search/reindex.py", "removed += _remove", "removed = _remove"),
+        ("tests/search/test_reindex.py -k fts5",),
+    ),
+    Mutant(
+        "empty variable taken for a value",
+        "`DEBUG=` in an .env stops the product from starting",
+        edit(
+            "chatsystem/conf/environment.py",
+            "        if not given(name):\n            return default\n        if method",
+            "        if name not in os.environ:\n            return default\n        if method",
+        ),
+        (SETTINGS,),
+    ),
+    Mutant(
+        "password cut at its semicolons",
+        "workers never reach a Redis whose password contains a semicolon, and their log contains part of it",
+        edit("chatsystem/conf/addresses.py", '.replace(";", "%3B")', ""),
+        (SETTINGS, "tests/writelog/test_redis_as_a_service.py"),
+    ),
+    Mutant(
+        "secret in a sentence",
+        "the driver's message about an unavailable service contains the password",
+        edit(
+            "chatsystem/monitoring/reachable.py", '            why = why.replace(secret, "…")\n', "            pass\n"
+        ),
+        ("tests/monitoring/test_reachable.py",),
+    ),
+    Mutant(
+        "services probed too late",
+        "an unavailable Redis is reported after a minute, and as something else",
+        edit("chatsystem/embedded/prepare.py", "        if name in away:\n", "        if False:\n"),
+        (f"{PREFLIGHT} -k nothing_can_start",),
+    ),
+    Mutant(
+        "port of closed connections",
+        'a restart within a minute of the last run fails with "port in use"',
+        edit(
+            "chatsystem/embedded/preflight.py",
+            "            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)\n",
+            "",
+        ),
+        (PREFLIGHT,),
+    ),
+    Mutant(
+        "variables of other tools",
+        "what another project has exported decides how many workers there are, or breaks them",
+        edit("chatsystem/embedded/options.py", "**without_foreign(os.environ)", "**os.environ"),
+        (SETTINGS,),
+    ),
+    Mutant(
+        "SIGHUP that nohup had ignored",
+        "`nohup make run &` ends with its terminal",
+        edit(
+            "chatsystem/embedded/runner.py",
+            "        if signal.getsignal(number) != signal.SIG_IGN or number != signal.SIGHUP:\n",
+            "        if True:\n",
+        ),
+        (f"{RUN} -k lost_its_terminal",),
+    ),
+    Mutant(
+        "keep-alive with unread bytes",
+        "a connection that was announced as keep-alive closes, or gets out of step",
+        edit("chatsystem/server/worker.py", "not self.req.exchange.is_received(self.req)", "False"),
+        (RECEIVING,),
+    ),
+    Mutant(
+        "thread for an incomplete request",
+        "a client that stops within its body holds a thread, and a few of them hold all",
+        edit(
+            "chatsystem/server/receiving.py",
+            "elif self.state is State.ARRIVING and len(self.data) >= self._end:",
+            "elif self.state is State.ARRIVING:",
+        ),
+        (RECEIVING,),
+    ),
+    Mutant(
+        "thread for a slow reader",
+        "a client that does not read its response holds a thread",
+        edit(
+            "chatsystem/server/receiving.py",
+            "self.client.send(self.data, socket.MSG_DONTWAIT)",
+            "self.client.send(self.data)",
+        ),
+        (f"{RECEIVING} -k nobody_takes_in",),
+    ),
+    Mutant(
+        "request without a timeout",
+        "clients that stop within their requests hold their connections for ever",
+        edit("chatsystem/server/worker.py", "self.receiving.pop_late(RECEIVE_SECONDS)", "self.receiving.pop_late(1e9)"),
+        (f"{RECEIVING} -k never_end",),
+    ),
+    Mutant(
+        "close beside another word",
+        "a client that sent `Connection: TE, close` waits for the end of a connection that is kept open",
+        edit(
+            "chatsystem/server/worker.py",
+            'if any("close" in re.split(r"[ \\t,]+", value.lower())',
+            'if any(value == "close"',
+        ),
+        (f"{RECEIVING} -k stands_beside_it",),
+    ),
+    Mutant(
+        "JSON's policy on a page's 304",
+        "a page is blank from the second visit on",
+        edit(
+            "chatsystem/api/middleware.py",
+            '        conditional.headers["Content-Security-Policy"] = response.headers["Content-Security-Policy"]\n',
+            "",
+        ),
+        (CONDITIONS,),
+    ),
+    Mutant(
+        "conditional write executed",
+        "a client that wrote under a condition has overwritten what it did not know",
+        edit("chatsystem/api/viewsets.py", "if self.action in WRITES and (", "if False and ("),
+        (CONDITIONS,),
+    ),
+    Mutant(
+        "parameters of Accept in the response",
+        "a response has another layout, or names the wrong charset",
+        edit(
+            "chatsystem/api/negotiation.py",
+            "            renderer, _ = super().select_renderer(request, renderers, format_suffix)\n",
+            "            return super().select_renderer(request, renderers, format_suffix)\n",
+        ),
+        (f"{ERRORS} -k what_accept_says",),
     ),
 ]

@@ -1,4 +1,4 @@
-"""A server that is not configured for the product is named, with what to type."""
+"""The checks report a misconfigured server and say what to type."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from django.core.checks import run_checks
 from django.db import connection, connections
 
-from tests import environment
+from tests.support import environment
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -39,11 +39,11 @@ def server_variable() -> Iterator[Any]:
         environment.server.execute(f"SET GLOBAL {name} = {value}")
 
 
-def test_the_server_of_the_tests_is_fit() -> None:
+def test_the_server_of_the_tests_passes_the_checks() -> None:
     assert found() == {}
 
 
-def test_an_old_server_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_old_server_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(connections["default"].__dict__, "mysql_version", (8, 0, 45) if not _mariadb() else (10, 5, 29))
     assert "SKIP LOCKED" in found()["chatsystem.E010"]
 
@@ -55,7 +55,7 @@ def test_an_old_server_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
         ("isolation_level", "repeatable read", "chatsystem.E012"),
     ],
 )
-def test_options_that_weaken_a_session_are_named(
+def test_options_that_weaken_a_session_are_reported(
     monkeypatch: pytest.MonkeyPatch, option: str, value: str, id: str
 ) -> None:
     monkeypatch.setitem(connection.settings_dict["OPTIONS"], option, value)
@@ -69,12 +69,12 @@ def test_options_that_weaken_a_session_are_named(
         ("innodb_flush_log_at_trx_commit", 2, "chatsystem.W010", "innodb_flush_log_at_trx_commit=1"),
     ],
 )
-def test_a_server_variable_is_named(server_variable: Any, name: str, value: object, id: str, hint: str) -> None:
+def test_an_unsafe_variable_is_reported(server_variable: Any, name: str, value: object, id: str, hint: str) -> None:
     server_variable(name, value)
     assert hint in found()[id]
 
 
-def test_a_database_that_takes_different_texts_for_the_same_is_named() -> None:
+def test_a_database_that_equates_different_texts_is_reported() -> None:
     name = connection.settings_dict["NAME"]
     fit = environment.server.collation
     environment.server.execute(f"ALTER DATABASE `{name}` COLLATE utf8mb4_general_ci")
@@ -85,7 +85,7 @@ def test_a_database_that_takes_different_texts_for_the_same_is_named() -> None:
     assert hint == f"ALTER DATABASE `{name}` CHARACTER SET utf8mb4 COLLATE {fit};"
 
 
-def test_a_table_that_was_made_before_the_database_was_fit_is_named() -> None:
+def test_a_table_that_does_not_fit_the_product_is_reported() -> None:
     with connection.cursor() as cursor:
         cursor.execute("CREATE TABLE stranger (a varchar(9)) ENGINE=MyISAM")
     try:

@@ -1,4 +1,4 @@
-"""Primary keys are given in one order and committed in another: whoever walks by them leaves nothing out."""
+"""Primary keys are assigned in one order and committed in another. Walking by primary key must skip no row."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from chatsystem.writelog.counts import all_counts, reconcile_due
 from chatsystem.writelog.drain import drain
 from chatsystem.writelog.keys import partition_of
 from messages_app.models import Message
-from search import outbox, reindexing
+from search import outbox, reindex
 from search.backends import get_backend
-from search.comparison import differences
 from search.models import OutboxEntry
-from tests.bench import Tenant, drain_all
+from search.reindex import differences
+from tests.support.harness import Tenant, drain_all
 
 
 @pytest.fixture(autouse=True)
@@ -32,7 +32,7 @@ def _index(settings: Settings, tmp_path: Path) -> None:
 
 @pytest.fixture
 def tenants(api: APIClient) -> tuple[Tenant, Tenant]:
-    """Of two partitions, each with a chat that is stored and indexed."""
+    """Two tenants in different partitions, each with a stored and indexed chat."""
     slow = Tenant.new(api, "slow")
     quick = slow
     while partition_of(quick.token) == partition_of(slow.token):
@@ -46,7 +46,7 @@ def tenants(api: APIClient) -> tuple[Tenant, Tenant]:
 
 @contextmanager
 def uncommitted(tenant: Tenant, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A drain of the tenant's partition that has given out primary keys and commits at the end of the `with`."""
+    """Runs a drain of the tenant's partition that has assigned primary keys and commits when the block ends."""
     written, commit = threading.Event(), threading.Event()
     store = drain_module.store
     thread = threading.Thread(target=lambda: (drain(partition_of(tenant.token)), connection.close()))
@@ -55,13 +55,13 @@ def uncommitted(tenant: Tenant, monkeypatch: pytest.MonkeyPatch) -> Iterator[Non
         dead = store(events)
         if threading.current_thread() is thread:
             written.set()
-            commit.wait(20)
+            commit.wait(60)
         return dead
 
     with monkeypatch.context() as patched:
         patched.setattr(drain_module, "store", store_and_wait)
         thread.start()
-        assert written.wait(20)
+        assert written.wait(60)
         try:
             yield
         finally:
@@ -76,13 +76,13 @@ def test_an_outbox_entry_that_is_committed_after_its_successor_is_indexed(
     slow.message(1, "first")
     quick.message(1, "second")
 
-    # When the later entry is committed, indexed and forgotten before the earlier one is there,
+    # When the later entry is committed, indexed and removed before the earlier one is committed,
     with uncommitted(slow, monkeypatch):
         drain(partition_of(quick.token))
         outbox.index()
         assert not OutboxEntry.objects.exists()
 
-    # then that one is indexed all the same.
+    # then the earlier one is indexed nevertheless.
     outbox.index()
     assert Message.objects.get(body="first").pk < Message.objects.get(body="second").pk
     assert list(differences(get_backend())) == []
@@ -92,23 +92,23 @@ def test_an_outbox_entry_that_is_committed_after_its_successor_is_indexed(
 def test_a_reindex_misses_no_message_that_is_committed_behind_it(
     tenants: tuple[Tenant, Tenant], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # Given a message without a committed row whose primary key is lower than that of the newest one,
+    # Given an uncommitted message whose primary key is lower than that of the newest one,
     slow, quick = tenants
     slow.message(1, "first")
     quick.message(1, "second")
 
-    # when it is committed after the reindex has passed its place,
+    # when it is committed after the reindex has passed its primary key,
     with uncommitted(slow, monkeypatch):
         drain(partition_of(quick.token))
-        assert reindexing.reindex(get_backend()).messages == 1
+        assert reindex.reindex(get_backend()).messages == 1
 
-    # then its outbox entry brings it.
+    # then its outbox entry gets it indexed.
     outbox.index()
     assert list(differences(get_backend())) == []
     assert get_backend().count(2**62) == 2
 
 
-def test_a_walk_over_the_counts_sees_no_drift_in_what_is_being_committed(
+def test_a_recount_sees_no_drift_in_rows_that_are_being_committed(
     tenants: tuple[Tenant, Tenant], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     slow, quick = tenants

@@ -1,4 +1,4 @@
-"""What the server refuses: tried again where it passes, set aside where the row is at fault, else left in the log."""
+"""Errors of the server: retried if they pass, dead letters if the row is at fault, left in the log otherwise."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from django.db import DatabaseError, DataError, OperationalError, ProgrammingErr
 from applications.models import Application
 from chats.models import Chat
 from chatsystem.writelog import drain as drain_module
-from chatsystem.writelog import log
+from chatsystem.writelog import stream
 from chatsystem.writelog.counts import reconcile_due
 from chatsystem.writelog.drain import drain
 from chatsystem.writelog.keys import partition_of
 from chatsystem.writelog.models import DeadEvent, Partition
 from messages_app.models import Message
-from tests import environment
-from tests.bench import Tenant, drain_all
+from tests.support import environment
+from tests.support.harness import Tenant, drain_all
 
 
 def bodies() -> list[str]:
@@ -39,7 +39,7 @@ def altered(statement: str) -> None:
         ("number tinyint unsigned NOT NULL", "number bigint unsigned NOT NULL", "number 256", DataError),
     ],
 )
-def test_a_row_that_the_server_refuses_is_set_aside_and_its_neighbours_are_stored(
+def test_a_row_that_the_server_refuses_becomes_a_dead_event_and_its_neighbours_are_stored(
     ours: Tenant, column: str, back: str, bad: str, error: type[DatabaseError]
 ) -> None:
     # Given a column that cannot hold one of the messages,
@@ -56,13 +56,13 @@ def test_a_row_that_the_server_refuses_is_set_aside_and_its_neighbours_are_store
     finally:
         altered(f"ALTER TABLE messages_app_message MODIFY {back}")
 
-    # then that one is a dead event, with what the server said, and the others are stored.
+    # then that one is a dead event with the server's error, and the others are stored.
     dead = DeadEvent.objects.get()
     assert dead.text == bad
     assert dead.error.startswith(error.__name__)
     assert set(bodies()) == {"fine"}
     assert Chat.objects.get().messages_count == len(bodies())
-    assert log.lengths() == {}
+    assert stream.lengths() == {}
 
 
 def test_a_missing_table_makes_no_dead_events(ours: Tenant) -> None:
@@ -85,9 +85,7 @@ def kill_connection() -> None:
 
 
 @pytest.mark.parametrize("moment", ["before the rows", "after the rows", "at the commit"])
-def test_a_connection_that_is_lost_is_a_batch_that_is_tried_again(
-    ours: Tenant, monkeypatch: pytest.MonkeyPatch, moment: str
-) -> None:
+def test_a_lost_connection_retries_the_batch(ours: Tenant, monkeypatch: pytest.MonkeyPatch, moment: str) -> None:
     ours.chat()
     ours.message(1, "stored once")
     killed: list[int] = []
@@ -118,7 +116,7 @@ def test_a_connection_that_is_lost_is_a_batch_that_is_tried_again(
 
 
 def test_a_commit_whose_answer_is_lost_is_not_stored_twice(ours: Tenant, monkeypatch: pytest.MonkeyPatch) -> None:
-    # Given a connection that is lost after the server has committed, before it could say so,
+    # Given a connection that is lost after the server has committed and before it answers,
     ours.chat()
     ours.message(1, "stored once")
     commit = connection._commit
@@ -135,16 +133,16 @@ def test_a_commit_whose_answer_is_lost_is_not_stored_twice(ours: Tenant, monkeyp
         patched.setattr(connection._connections["default"], "_commit", commit_and_lose)
         drain(partition_of(ours.token))
 
-    # then it finds everything stored, and only empties the log.
+    # then it finds everything stored and only empties the log.
     assert lost
     assert bodies() == ["stored once"]
     assert Chat.objects.get().messages_count == 1
     assert DeadEvent.objects.count() == 0
-    assert log.lengths() == {}
+    assert stream.lengths() == {}
 
 
-def test_a_row_that_is_locked_for_long_is_waited_for_in_tries(ours: Tenant, monkeypatch: pytest.MonkeyPatch) -> None:
-    # Given somebody who holds the application's row for longer than a statement waits,
+def test_a_row_that_is_locked_for_long_is_retried(ours: Tenant, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Given another transaction that locks the application's row for longer than a statement waits,
     drain_all()
     ours.chat()
     holding, release = threading.Event(), threading.Event()
@@ -153,12 +151,12 @@ def test_a_row_that_is_locked_for_long_is_waited_for_in_tries(ours: Tenant, monk
         with transaction.atomic():
             Application.objects.select_for_update().get(token=ours.token)
             holding.set()
-            release.wait(20)
+            release.wait(60)
         connection.close()
 
     holder = threading.Thread(target=hold)
     holder.start()
-    assert holding.wait(20)
+    assert holding.wait(60)
     altered("SET SESSION innodb_lock_wait_timeout = 1")
     threading.Timer(1.6, release.set).start()
 
@@ -168,10 +166,8 @@ def test_a_row_that_is_locked_for_long_is_waited_for_in_tries(ours: Tenant, monk
     assert Chat.objects.count() == 1
 
 
-def test_a_drain_that_yields_in_a_deadlock_stores_its_batch_in_a_second_try(
-    ours: Tenant, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # Given a transaction that has written many rows, and wants the row that the drain holds,
+def test_a_drain_that_loses_a_deadlock_stores_its_batch_on_retry(ours: Tenant, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Given a transaction that has written many rows and waits for the row that the drain holds,
     ours.chat()
     ours.batch(1, ["there"] * 300)
     drain_all()
@@ -186,7 +182,7 @@ def test_a_drain_that_yields_in_a_deadlock_stores_its_batch_in_a_second_try(
                 Message.objects.update(body="changed")
                 Application.objects.select_for_update().get(pk=other.pk)
                 rival_holds.set()
-                wants.wait(20)
+                wants.wait(60)
                 Chat.objects.select_for_update().get()
         except BaseException as failure:
             failures.append(failure)
@@ -195,7 +191,7 @@ def test_a_drain_that_yields_in_a_deadlock_stores_its_batch_in_a_second_try(
     rival_holds = threading.Event()
     thread = threading.Thread(target=rival)
     thread.start()
-    assert rival_holds.wait(20)
+    assert rival_holds.wait(60)
     write = drain_module._write
     tries: list[int] = []
 
@@ -204,7 +200,7 @@ def test_a_drain_that_yields_in_a_deadlock_stores_its_batch_in_a_second_try(
         tries.append(1)
         if len(tries) == 1:
             wants.set()
-            # The drain holds its chat, moved; the server makes the smaller transaction yield.
+            # The drain holds its chat's row. The server rolls back the smaller transaction.
             Application.objects.select_for_update().get(pk=other.pk)
 
     # when the server resolves it against the drain,
@@ -213,7 +209,7 @@ def test_a_drain_that_yields_in_a_deadlock_stores_its_batch_in_a_second_try(
         drain(partition_of(ours.token))
     thread.join()
 
-    # then the drain's batch is stored all the same.
+    # then the drain's batch is stored nevertheless.
     assert not failures
     assert len(tries) == 2
     assert bodies().count("stored once") == 1

@@ -1,4 +1,4 @@
-"""From the embedded SQLite to a server, by way of a crash: what was acknowledged before and after is all there."""
+"""Moving from the embedded SQLite to a server after a crash: no acknowledged write is lost."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests import environment
-from tests.embedded.product import BASE_DIR, Product
 from tests.faults.load import AckLog, Load, more_acknowledgements
 from tests.faults.settled import check_when_settled
+from tests.support import environment
+from tests.support.product import BASE_DIR, Product
 
 SEED = 20_261_125
 
@@ -39,7 +39,7 @@ def test_nothing_acknowledged_is_lost_when_the_product_moves_into_another_databa
         more_acknowledgements(log, 300)
         load.stop()
 
-        # then the copying was refused while it ran, and nothing that any client was told is lost.
+        # then the copy was refused while the product ran, and no acknowledged write is lost.
         assert (refused.returncode, copied.returncode) == (1, 0), copied.stderr
         assert refused.stderr.startswith("CommandError: The product is running on DATA_DIR")
         assert "each compared" in copied.stdout

@@ -1,4 +1,4 @@
-"""What each connection asks of the server, and how texts are compared and kept."""
+"""The session settings of each connection, and how texts are compared and stored."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from django.db import connection
 from django.utils import timezone
 
 from applications.models import Application
-from chatsystem import database
+from chatsystem.conf import database
 from messages_app.models import Message
-from tests import environment
-from tests.bench import Tenant, drain_all
+from tests.support import environment
+from tests.support.harness import Tenant, drain_all
 
 
 @pytest.mark.django_db(transaction=True)
@@ -20,8 +20,12 @@ def test_a_session_is_strict_reads_what_is_committed_and_does_not_wait_for_ever(
     with connection.cursor() as cursor:
         cursor.execute("SELECT @@sql_mode, @@innodb_lock_wait_timeout, @@wait_timeout, @@character_set_client")
         mode, lock_wait, idle, charset = cursor.fetchone()
+        # Its name differs between MariaDB and MySQL.
+        cursor.execute("SHOW VARIABLES WHERE Variable_name IN ('tx_isolation', 'transaction_isolation')")
+        isolation = {value for _, value in cursor.fetchall()}
     assert "STRICT_TRANS_TABLES" in mode
     assert (lock_wait, idle, charset) == (database.LOCK_WAIT, database.IDLE, "utf8mb4")
+    assert isolation == {"READ-COMMITTED"}
 
 
 def test_a_unix_socket_is_an_option_of_the_url() -> None:
@@ -31,6 +35,12 @@ def test_a_unix_socket_is_an_option_of_the_url() -> None:
     config = database.parse(f"mysql://root@/mysql?unix_socket={environment.server.socket}")
     assert config["OPTIONS"]["init_command"] == database.MYSQL_OPTIONS["init_command"]
     MySQLdb.connect(unix_socket=config["OPTIONS"]["unix_socket"], user=config["USER"]).close()
+
+
+def test_an_option_of_the_url_goes_before_ours() -> None:
+    options = database.parse("mysql://chat@host/chat?read_timeout=60")["OPTIONS"]
+
+    assert options == database.MYSQL_OPTIONS | {"read_timeout": 60}
 
 
 @pytest.mark.parametrize("near", ["ABC", "ábc", "abc ", "abc\0", "ab\u200bc"])
@@ -52,7 +62,7 @@ def test_a_body_is_kept_to_the_byte(ours: Tenant, body: str) -> None:
 
 
 def test_no_statement_is_larger_than_four_megabytes(ours: Tenant) -> None:
-    # Given 400 bodies of 64 KB each, together more than the server takes at once,
+    # Given 400 bodies of 64 KB each, together more than one statement may hold,
     ours.chat()
     for _ in range(8):
         ours.batch(1, ["\U0001f600" * 16_000] * 50)
@@ -68,7 +78,7 @@ def test_no_statement_is_larger_than_four_megabytes(ours: Tenant) -> None:
     with connection.execute_wrapper(measure):
         drain_all()
         for number in range(1, 101):
-            # What is escaped is twice as long.
+            # Escaping doubles the length.
             ours.api.patch(f"{ours.path}/chats/1/messages/{number}", {"body": "'" * 16_000}, format="json")
         drain_all()
 

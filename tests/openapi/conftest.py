@@ -1,4 +1,4 @@
-"""A product that runs, described by itself."""
+"""Fixtures: the running product and its description."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from chatsystem.api.openapi.views import as_json
-from tests.embedded.product import Product
+from tests.support.product import Product
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""`make fuzz`: schemathesis holds the running product to its description, with good requests and with wrong ones.
+"""`make fuzz`: schemathesis tests the running product against its description, with valid and invalid requests.
 
 `python -m tests.openapi.fuzz --examples 1000 --seed 7`
 """
@@ -12,16 +12,16 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tests.embedded.product import BASE_DIR, Product
+from tests.support.product import BASE_DIR, Product
 
 SCHEMATHESIS = Path(sys.executable).with_name("schemathesis")
 CONFIG = Path(__file__).with_name("fuzz.toml")
 
 
 def fuzz(url: str, examples: int, seed: int, folder: Path, **output: int) -> subprocess.CompletedProcess[str]:
-    """Ends with 0 when nothing was found. `examples` are those of each operation, beside the fixed ones at each edge.
+    """Runs schemathesis in the folder. Exits with 0 if it finds nothing.
 
-    Whatever it leaves is in the folder.
+    `examples` is the number of random requests per operation, besides the fixed ones at each boundary.
     """
     command = [SCHEMATHESIS, "--config-file", CONFIG, "run", f"{url}/openapi.json"]
     return subprocess.run(
@@ -35,8 +35,8 @@ def fuzz(url: str, examples: int, seed: int, folder: Path, **output: int) -> sub
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description="Hold the running product to its description.")
-    parser.add_argument("--examples", type=int, default=1000, help="requests of each operation")
+    parser = argparse.ArgumentParser(description="Test the running product against its description.")
+    parser.add_argument("--examples", type=int, default=1000, help="requests per operation")
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="chatsystem-fuzz-") as folder:

@@ -1,4 +1,4 @@
-"""What a description cannot say of a good request. Schemathesis imports it: fuzz.toml names it."""
+"""Adjusts requests where the description cannot express validity. fuzz.toml makes schemathesis import this."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from schemathesis import Case, GenerationMode, HookContext
 
 @schemathesis.hook
 def before_call(context: HookContext, case: Case, kwargs: dict[str, Any]) -> None:
-    """A cursor is one of a link, and a chat's number stands beside its application's token. Wrong ones stay wrong."""
+    """Makes valid requests valid: takes cursors from links, and drops `chat` without `application`."""
     if not case.query or case.meta is None or case.meta.generation.mode is not GenerationMode.POSITIVE:
         return
     if "application" not in case.query:
@@ -22,7 +22,7 @@ def before_call(context: HookContext, case: Case, kwargs: dict[str, Any]) -> Non
 
 
 def cursor_of_a_link(case: Case) -> str | None:
-    """That of the page after the first one of the same list; None where there is none."""
+    """Returns the cursor of the list's second page, or None without one."""
     answer = requests.request(**{**case.as_transport_kwargs(), "timeout": 10})
     following = answer.json().get("next") if answer.status_code == 200 else None
     return parse_qs(urlsplit(following or "").query).get("cursor", [None])[0]

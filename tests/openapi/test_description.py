@@ -1,4 +1,4 @@
-"""The description is whole, and says nothing that is not so."""
+"""The description is complete and correct."""
 
 from __future__ import annotations
 
@@ -17,18 +17,19 @@ from django.test import Client
 from django.urls import URLPattern, URLResolver, get_resolver
 from jsonschema import Draft202012Validator
 
+from chatsystem import __version__
 from chatsystem.api.openapi import views
-from tests.bench import in_threads
-from tests.embedded.product import BASE_DIR
+from tests.support.harness import in_threads
+from tests.support.product import BASE_DIR
 
-#: For people who are logged in, and no part of the API.
-NOT_DESCRIBED = "/admin/"
-#: Rows of the table of errors. Behind "with" there is what `attr` says.
+#: For logged-in people. Not part of the API.
+NOT_DESCRIBED = "/admin"
+#: Rows of the table of errors. "with" precedes the value of `attr`.
 ERRORS = re.compile(r"^\| (?P<statuses>[\d, ]+) \| (?P<codes>`.*?`)(?: with .*?)? \|", re.MULTILINE)
 
 
 def routes(resolver: URLResolver, before: str = "/") -> Iterator[tuple[str, str]]:
-    """Method and path of each that answers, with and without a trailing slash."""
+    """Yields method and path of each route, with and without a trailing slash."""
     for entry in resolver.url_patterns:
         path = before + str(entry.pattern)
         if isinstance(entry, URLResolver):
@@ -49,7 +50,7 @@ def methods(pattern: URLPattern) -> set[str]:
 
 
 def walk(node: Any, place: str = "#") -> Iterator[tuple[str, dict[str, Any]]]:
-    """Each object in the description, with its place."""
+    """Yields each object in the description, with its place."""
     if isinstance(node, dict):
         yield place, node
     for name, child in node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ():
@@ -61,7 +62,7 @@ def operations(description: dict[str, Any]) -> dict[tuple[str, str], dict[str, A
 
 
 def test_it_is_valid_and_made_without_a_warning(tmp_path: Path) -> None:
-    # Raises where it is not.
+    # Raises if the description is invalid.
     call_command("spectacular", "--validate", "--fail-on-warn", "--file", str(tmp_path / "openapi.yaml"))
 
     assert (tmp_path / "openapi.yaml").stat().st_size
@@ -97,16 +98,16 @@ def test_every_request_and_every_answer_with_a_body_has_an_example(description: 
         if not media_type.get("examples")
     ]
 
-    # The description itself, and a page.
+    # The description itself, and the /docs page.
     assert without == ["#/paths//openapi.json/get/responses/200", "#/paths//docs/get/responses/200"]
 
 
 def test_it_bears_the_version_of_the_project(description: dict[str, Any]) -> None:
-    assert f'version = "{description["info"]["version"]}"' in (BASE_DIR / "pyproject.toml").read_text().splitlines()
+    assert description["info"]["version"] == __version__
 
 
 def told(description: dict[str, Any]) -> set[tuple[str, str]]:
-    """Status and code of every error that an operation can be answered with."""
+    """Returns status and code of every error of every operation."""
     found = set()
     for operation in operations(description).values():
         for status, answer in operation["responses"].items():
@@ -129,7 +130,7 @@ def test_the_errors_are_those_of_the_documentation(description: dict[str, Any]) 
 
 
 def pairs(statuses: list[str], codes: list[str]) -> list[tuple[str, str]]:
-    """A row names one status with its codes, or statuses with one code each."""
+    """Returns the pairs of a row, which has one status with its codes, or several statuses with one code each."""
     if len(statuses) == 1:
         return [(statuses[0], code) for code in codes]
     return list(zip(statuses, codes, strict=True))
@@ -147,7 +148,7 @@ def test_it_is_served_as_json_whatever_is_accepted(client: Client, path: str, ac
 
 
 def test_it_is_the_same_in_every_process(tmp_path: Path) -> None:
-    # Or its ETag would be another with each answer.
+    # Otherwise its ETag would differ between processes.
     for seed in ("1", "2"):
         command = [sys.executable, "manage.py", "spectacular", "--file", str(tmp_path / seed)]
         subprocess.run(command, cwd=BASE_DIR, env={**os.environ, "PYTHONHASHSEED": seed}, check=True)

@@ -1,4 +1,4 @@
-"""The running product does what it says, whatever it is asked. `make fuzz` asks more."""
+"""The running product matches its description. `make fuzz` sends more requests."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from tests.embedded.product import Product
 from tests.openapi.fuzz import fuzz
+from tests.support.product import Product
 
 
 def test_schemathesis_finds_nothing(product: Product, description: dict[str, Any], tmp_path: Path) -> None:
-    # Every operation but the one that answers the description itself.
+    # Every operation except that of the description itself.
     asked = sum(len(path) for path in description["paths"].values()) - 1
 
     found = fuzz(product.url, 25, 1, tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)

@@ -1,4 +1,4 @@
-"""A client that a generator made of the description replays a chat: what is described is what is done."""
+"""A client generated from the description replays a chat, so the description matches the product."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from uuid import uuid4
 
 import pytest
 
-from tests.embedded.product import Product, eventually
+from tests.support.product import Product, eventually
 
 GENERATOR = Path(sys.executable).with_name("openapi-python-client")
 PACKAGE = "generated_chat_client"
@@ -26,11 +26,11 @@ LOG = [
 
 
 class Client:
-    """The generated package, with its operations by name: `client.ask("get_chat", token, 1)`."""
+    """The generated package. It calls operations by name: `client.ask("get_chat", token, 1)`."""
 
     def __init__(self, url: str) -> None:
         self.models: Any = importlib.import_module(f"{PACKAGE}.models")
-        # A status that is not described raises.
+        # An undescribed status raises.
         self.client = importlib.import_module(PACKAGE).Client(url, raise_on_unexpected_status=True)
         self.operations: dict[str, ModuleType] = {}
         folder = Path(importlib.import_module(f"{PACKAGE}.api").__path__[0])
@@ -38,7 +38,7 @@ class Client:
             self.operations[file.stem] = importlib.import_module(f"{PACKAGE}.api.{file.parent.name}.{file.stem}")
 
     def ask(self, operation: str, *path: Any, **rest: Any) -> Any:
-        """The whole answer: status, headers, and `parsed`."""
+        """Returns the whole response: status, headers, and `parsed`."""
         return self.operations[operation].sync_detailed(*path, client=self.client, **rest)
 
     def get(self, operation: str, *path: Any, **rest: Any) -> Any:
@@ -51,7 +51,7 @@ class Client:
 def client(product: Product, description: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
     folder = tmp_path_factory.mktemp("client")
     (folder / "openapi.json").write_text(json.dumps(description))
-    # As it is written: nobody formats it.
+    # Do not format the generated code.
     (folder / "config.yml").write_text("post_hooks: []")
     command = [GENERATOR, "generate", "--fail-on-warning", "--meta", "none", "--config", "config.yml"]
     subprocess.run([*command, "--path", "openapi.json", "--output-path", PACKAGE], cwd=folder, check=True)
@@ -62,7 +62,7 @@ def client(product: Product, description: dict[str, Any], tmp_path_factory: pyte
 
 @pytest.fixture(scope="module")
 def token(client: Client) -> str:
-    """Of an application into which the log was replayed: the first message of each chat alone, the rest as a batch."""
+    """The token of an application with the log: each chat's first message was posted alone, the rest as a batch."""
     models = client.models
     found: str = client.get("create_application", body=models.ApplicationRequest("replayed")).token
     for title, bodies in LOG:
@@ -106,7 +106,7 @@ def test_search_finds_them_with_what_was_found_marked(client: Client, token: str
     eventually(lambda: hits("elan") == ["Hello, <em>Élan</em>!"])
     eventually(lambda: hits("好世", chat=1) == ["你<em>好世</em>界"])
     assert hits("elan", chat=2) == []
-    # A slash parts words, whichever way it travels.
+    # A slash separates words, escaped or not.
     assert hits("hello/elan") == ["<em>Hello</em>, <em>Élan</em>!"]
 
 

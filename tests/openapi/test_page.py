@@ -1,4 +1,4 @@
-"""/docs in a browser: nothing is asked of another host, nothing is cut off, and requests can be tried."""
+"""/docs in a browser: no requests to other hosts, nothing is cut off, and requests can be tried."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
-from tests.bench import skip_or_fail
-from tests.embedded.product import Product
-from tests.services.packages import Missing, ensure
+from tests.support.harness import skip_or_fail
+from tests.support.product import Product
+from tests.support.services.packages import Missing, ensure
 
-#: Milliseconds; far more than it takes.
+#: Milliseconds. Far more than needed.
 PATIENCE = 60_000
 
 
@@ -25,7 +25,7 @@ def browser() -> Iterator[Browser]:
         skip_or_fail(missing)
     expect.set_options(timeout=PATIENCE)
     with sync_playwright() as playwright:
-        # Its sandbox refuses to work for root.
+        # The sandbox does not work for root.
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
         yield browser
         browser.close()
@@ -35,7 +35,7 @@ def browser() -> Iterator[Browser]:
 def page(
     request: pytest.FixtureRequest, browser: Browser, product: Product, description: dict[str, Any]
 ) -> Iterator[Page]:
-    """The page on a desk and on a phone, with all that it lists."""
+    """The loaded page, at the width of a desktop and of a phone."""
     page = browser.new_page(viewport={"width": request.param, "height": 900})
     page.set_default_timeout(PATIENCE)
     asked: list[str] = []
@@ -54,7 +54,7 @@ def page(
 
 
 def operation(page: Page, name: str) -> Any:
-    """An operation of the page, opened."""
+    """Opens and returns an operation of the page."""
     block = page.locator(f"[id$='-{name}']")
     block.locator(".opblock-summary-control").click()
     expect(block.locator(".opblock-body")).to_be_visible()
@@ -78,3 +78,12 @@ def test_a_request_can_be_tried_on_it(page: Page) -> None:
     answer = block.locator(".live-responses-table")
     expect(answer.locator(".response-col_status").last).to_contain_text("201")
     expect(answer).to_contain_text("chats_count")
+
+
+def test_a_second_visit_shows_what_the_first_one_did(page: Page, description: dict[str, Any]) -> None:
+    """The browser revalidates its copy. The 304 must not replace the page's policy."""
+    operations = sum(len(path) for path in description["paths"].values())
+
+    for visit in (lambda: page.goto(page.url), page.reload, lambda: page.goto(page.url)):
+        visit()
+        expect(page.locator(".opblock")).to_have_count(operations)

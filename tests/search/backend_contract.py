@@ -1,6 +1,6 @@
-"""What every search backend does. A backend passes by inheriting `BackendContract` with a fixture `backend`.
+"""The tests that every search backend must pass: a subclass of `BackendContract` provides the fixture `backend`.
 
-Two tenants, `ours` and `theirs`, say everything there is to find; what is theirs must never show.
+Two tenants, `ours` and `theirs`, post the same messages. A search in ours must never return one of theirs.
 """
 
 from __future__ import annotations
@@ -10,25 +10,25 @@ from itertools import count
 
 import pytest
 
-from chatsystem.writelog.arrival import to_datetime
-from search import text
+from chatsystem.writelog.events import to_datetime
 from search.backends.base import Hit, Hits, Scope, SearchBackend
 from search.documents import Document
+from search.tokenizer import parse
 
 OURS, THEIRS = "0123456789abcdef0123456789abcdef", "0123456789abcdef0123456789abcdee"
 IN_OURS = Scope(OURS)
 NOON = 1_800_000_000_000_000
 
 
-class Bench:
-    """Says things in two tenants at once, and finds them in ours."""
+class TwoTenants:
+    """Indexes messages for two tenants at once, and searches in ours."""
 
     def __init__(self, backend: SearchBackend) -> None:
         self.backend = backend
         self._ids = count(1)
 
     def say(self, *bodies: str, chat: int = 1, at: int | None = None) -> list[Document]:
-        """Indexes the bodies as messages of both tenants; returns ours, each one microsecond newer than the last."""
+        """Indexes the bodies as messages of both tenants, each one microsecond newer. Returns ours."""
         ours = []
         for body in bodies:
             for token in (THEIRS, OURS):
@@ -39,11 +39,11 @@ class Bench:
             ours.append(document)
         return ours
 
-    def search(self, query: str, scope: Scope = IN_OURS, limit: int = 1000, **place: object) -> Hits:
-        return self.backend.search(text.parse(query), scope, limit, **place)
+    def search(self, query: str, scope: Scope = IN_OURS, limit: int = 1000, **position: object) -> Hits:
+        return self.backend.search(parse(query), scope, limit, **position)
 
     def find(self, query: str, scope: Scope = IN_OURS) -> list[str]:
-        """The bodies found in ours, having made sure that nothing of theirs was counted or shown."""
+        """Returns the bodies found in ours. Asserts that no message of theirs is counted or returned."""
         hits = self.search(query, scope)
         assert all(hit.document.application_token == OURS for hit in hits.page)
         assert hits.count == len(hits.page)
@@ -57,10 +57,10 @@ def ids(hits: list[Hit]) -> list[int]:
 
 class BackendContract:
     @pytest.fixture
-    def bench(self, backend: SearchBackend) -> Bench:
-        return Bench(backend)
+    def tenants(self, backend: SearchBackend) -> TwoTenants:
+        return TwoTenants(backend)
 
-    # What matches --------------------------------------------------------------------------------------------------
+    # Matching ------------------------------------------------------------------------------------------------------
 
     @pytest.mark.parametrize(
         ("query", "body"),
@@ -107,9 +107,9 @@ class BackendContract:
             ("a b c", "c b a"),
         ],
     )
-    def test_a_query_finds_a_body(self, bench: Bench, query: str, body: str) -> None:
-        bench.say(body, "nothing of the sort")
-        assert bench.find(query) == [body]
+    def test_a_query_finds_a_body(self, tenants: TwoTenants, query: str, body: str) -> None:
+        tenants.say(body, "nothing of the sort")
+        assert tenants.find(query) == [body]
 
     @pytest.mark.parametrize(
         ("query", "body"),
@@ -131,16 +131,16 @@ class BackendContract:
             ("w%", "%"),
         ],
     )
-    def test_a_query_does_not_find_a_body(self, bench: Bench, query: str, body: str) -> None:
-        bench.say(body)
-        assert bench.find(query) == []
+    def test_a_query_does_not_find_a_body(self, tenants: TwoTenants, query: str, body: str) -> None:
+        tenants.say(body)
+        assert tenants.find(query) == []
 
     @pytest.mark.parametrize(
         "query", ["", " ", "%", "_", "*", "%_*", '"', "''", "{}[]():*", "\x00", "🎉", "\n/", "❤\ufe0f", "\u0301"]
     )
-    def test_a_query_without_a_word_finds_nothing(self, bench: Bench, query: str) -> None:
-        bench.say("some words", query or "empty")
-        assert bench.find(query) == []
+    def test_a_query_without_a_word_finds_nothing(self, tenants: TwoTenants, query: str) -> None:
+        tenants.say("some words", query or "empty")
+        assert tenants.find(query) == []
 
     @pytest.mark.parametrize(
         "query",
@@ -166,180 +166,180 @@ class BackendContract:
             "ping ping ping",
         ],
     )
-    def test_punctuation_is_no_syntax(self, bench: Bench, query: str) -> None:
-        bench.say("ping", "pong")
-        assert bench.find(query) == ["ping"]
+    def test_punctuation_is_no_syntax(self, tenants: TwoTenants, query: str) -> None:
+        tenants.say("ping", "pong")
+        assert tenants.find(query) == ["ping"]
 
     @pytest.mark.parametrize("word", ["AND", "OR", "NOT", "NEAR", "terms", "scope", "NULL", "TO"])
-    def test_words_of_query_languages_are_words(self, bench: Bench, word: str) -> None:
+    def test_words_of_query_languages_are_words(self, tenants: TwoTenants, word: str) -> None:
         body = f"this {word} that"
-        bench.say(body, "this that")
-        assert bench.find(f"this {word} that") == [body]
-        assert bench.find(word) == [body]
-        assert bench.find(f"{word}:that") == [body]
-        assert bench.find(f"this {word}(that, 3)") == []
+        tenants.say(body, "this that")
+        assert tenants.find(f"this {word} that") == [body]
+        assert tenants.find(word) == [body]
+        assert tenants.find(f"{word}:that") == [body]
+        assert tenants.find(f"this {word}(that, 3)") == []
 
     @pytest.mark.parametrize(
         "piece", ["ping ", "ping", "你好", "你", "'", '"', "(", "ping AND ", "e\u0301", "\x00", "🎉"]
     )
-    def test_a_query_of_ten_thousand_characters_is_answered(self, bench: Bench, piece: str) -> None:
-        bench.say("ping", "你好")
-        bench.find((piece * 10_000)[:10_000])
+    def test_a_query_of_ten_thousand_characters_is_answered(self, tenants: TwoTenants, piece: str) -> None:
+        tenants.say("ping", "你好")
+        tenants.find((piece * 10_000)[:10_000])
 
-    def test_a_query_of_many_words_finds_the_text_it_was_taken_from(self, bench: Bench) -> None:
+    def test_a_query_of_many_words_finds_the_text_it_was_taken_from(self, tenants: TwoTenants) -> None:
         long = " ".join(f"word{number}" for number in range(2_000))
-        bench.say(long, "word1 word2")
-        assert bench.find(long) == [long]
+        tenants.say(long, "word1 word2")
+        assert tenants.find(long) == [long]
 
-    def test_a_word_of_sixteen_thousand_characters_is_found(self, bench: Bench) -> None:
+    def test_a_word_of_sixteen_thousand_characters_is_found(self, tenants: TwoTenants) -> None:
         long = "𐌰" * 16_000
-        bench.say(long, "𐌰𐌰")
-        assert bench.find(long) == [long]
-        assert sorted(bench.find("𐌰𐌰")) == sorted([long, "𐌰𐌰"])
+        tenants.say(long, "𐌰𐌰")
+        assert tenants.find(long) == [long]
+        assert sorted(tenants.find("𐌰𐌰")) == sorted([long, "𐌰𐌰"])
 
-    def test_a_scope_is_not_a_word(self, bench: Bench) -> None:
-        bench.say("nothing")
+    def test_a_scope_is_not_a_word(self, tenants: TwoTenants) -> None:
+        tenants.say("nothing")
         for query in (OURS, THEIRS, f"/{OURS}", f"{OURS}/1", OURS[:4]):
-            assert bench.find(query) == []
+            assert tenants.find(query) == []
 
     # Tenancy -------------------------------------------------------------------------------------------------------
 
-    def test_a_chat_narrows_the_application(self, bench: Bench) -> None:
-        bench.say("hello one", chat=1)
-        bench.say("hello twelve", chat=12)
-        assert bench.find("hello", Scope(OURS, 1)) == ["hello one"]
-        assert bench.find("hello", Scope(OURS, 12)) == ["hello twelve"]
-        assert bench.find("hello", Scope(OURS, 2)) == []
+    def test_a_chat_narrows_the_application(self, tenants: TwoTenants) -> None:
+        tenants.say("hello one", chat=1)
+        tenants.say("hello twelve", chat=12)
+        assert tenants.find("hello", Scope(OURS, 1)) == ["hello one"]
+        assert tenants.find("hello", Scope(OURS, 12)) == ["hello twelve"]
+        assert tenants.find("hello", Scope(OURS, 2)) == []
 
-    def test_without_a_scope_everybody_is_searched(self, bench: Bench) -> None:
-        bench.say("hello")
-        hits = bench.search("hello", Scope())
+    def test_without_a_scope_everybody_is_searched(self, tenants: TwoTenants) -> None:
+        tenants.say("hello")
+        hits = tenants.search("hello", Scope())
         assert hits.count == 2
         assert {hit.document.application_token for hit in hits.page} == {OURS, THEIRS}
 
-    def test_a_hit_is_the_whole_document(self, bench: Bench) -> None:
-        (document,) = bench.say("Whole <b>and</b> exact \u00e9 e\u0301 🎉\n")
-        assert bench.search("whole").page[0].document == document
+    def test_a_hit_is_the_whole_document(self, tenants: TwoTenants) -> None:
+        (document,) = tenants.say("Whole <b>and</b> exact \u00e9 e\u0301 🎉\n")
+        assert tenants.search("whole").page[0].document == document
 
     # Order and pages -----------------------------------------------------------------------------------------------
 
-    def test_the_better_hit_comes_first(self, bench: Bench) -> None:
-        bench.say("cat", "the cat sat with many others on a long and winding mat", "a dog")
-        assert bench.find("cat")[0] == "cat"
+    def test_the_better_hit_comes_first(self, tenants: TwoTenants) -> None:
+        tenants.say("cat", "the cat sat with many others on a long and winding mat", "a dog")
+        assert tenants.find("cat")[0] == "cat"
 
-    def test_newest_first_among_equals(self, bench: Bench) -> None:
-        old, new = bench.say("same", at=NOON + 9)[0], bench.say("same", at=NOON + 10)[0]
-        older = bench.say("same", at=NOON + 8)[0]
-        twin = bench.say("same", at=NOON + 8)[0]
-        assert ids(bench.search("same").page) == [new.id, old.id, twin.id, older.id]
+    def test_newest_first_among_equals(self, tenants: TwoTenants) -> None:
+        old, new = tenants.say("same", at=NOON + 9)[0], tenants.say("same", at=NOON + 10)[0]
+        older = tenants.say("same", at=NOON + 8)[0]
+        twin = tenants.say("same", at=NOON + 8)[0]
+        assert ids(tenants.search("same").page) == [new.id, old.id, twin.id, older.id]
 
-    def test_pages_walk_both_ways_over_all_hits(self, bench: Bench) -> None:
-        bench.say(*["same words"] * 7, *["same words and others"] * 7, "same")
-        everything = ids(bench.search("same").page)
+    def test_pages_walk_both_ways_over_all_hits(self, tenants: TwoTenants) -> None:
+        tenants.say(*["same words"] * 7, *["same words and others"] * 7, "same")
+        everything = ids(tenants.search("same").page)
         assert len(everything) == 15
-        pages = [bench.search("same", limit=4)]
+        pages = [tenants.search("same", limit=4)]
         while pages[-1].more:
-            pages.append(bench.search("same", limit=4, after=pages[-1].page[-1].place))
+            pages.append(tenants.search("same", limit=4, after=pages[-1].page[-1].position))
         assert [len(page.page) for page in pages] == [4, 4, 4, 3]
         assert [id for page in pages for id in ids(page.page)] == everything
         assert {page.count for page in pages} == {15}
 
-        backwards = [bench.search("same", limit=4, before=pages[-1].page[0].place)]
+        backwards = [tenants.search("same", limit=4, before=pages[-1].page[0].position)]
         while backwards[-1].more:
-            backwards.append(bench.search("same", limit=4, before=backwards[-1].page[0].place))
+            backwards.append(tenants.search("same", limit=4, before=backwards[-1].page[0].position))
         assert [id for page in reversed(backwards) for id in ids(page.page)] == everything[:12]
 
-    def test_pages_stay_in_step_while_documents_arrive(self, bench: Bench) -> None:
-        bench.say(*["same words"] * 6)
-        everything = ids(bench.search("same").page)
-        first = bench.search("same", limit=3)
-        # They change how rare the word is and how long the average body, and with it every score.
-        bench.say(*["other things altogether, at some length"] * 5, "same words", *["same"] * 3)
-        second = bench.search("same", limit=3, after=first.page[-1].place)
+    def test_pages_stay_in_step_while_documents_arrive(self, tenants: TwoTenants) -> None:
+        tenants.say(*["same words"] * 6)
+        everything = ids(tenants.search("same").page)
+        first = tenants.search("same", limit=3)
+        # These change the word's frequency and the average length, and with them every score.
+        tenants.say(*["other things altogether, at some length"] * 5, "same words", *["same"] * 3)
+        second = tenants.search("same", limit=3, after=first.page[-1].position)
         assert ids(first.page) + ids(second.page) == everything
 
-    def test_a_page_goes_on_where_the_hit_before_it_was_changed(self, bench: Bench) -> None:
-        bench.say(*["same words"] * 6)
-        everything = ids(bench.search("same").page)
-        first = bench.search("same", limit=3)
+    def test_a_page_goes_on_where_the_hit_before_it_was_changed(self, tenants: TwoTenants) -> None:
+        tenants.say(*["same words"] * 6)
+        everything = ids(tenants.search("same").page)
+        first = tenants.search("same", limit=3)
         last = first.page[-1].document
-        bench.backend.index([replace(last, version=last.version + 1, body="gone")])
-        second = bench.search("same", limit=3, after=first.page[-1].place)
-        # One hit fewer before it: the number of hits is the best guess left, and skips at most what is gone.
+        tenants.backend.index([replace(last, version=last.version + 1, body="gone")])
+        second = tenants.search("same", limit=3, after=first.page[-1].position)
+        # The position's number is used. There is one hit fewer before it now, so the page skips one hit.
         assert ids(second.page) == everything[4:]
-        back = bench.search("same", limit=3, before=first.page[-1].place)
+        back = tenants.search("same", limit=3, before=first.page[-1].position)
         assert ids(back.page) == everything[:2]
 
-    # Keeping the index ---------------------------------------------------------------------------------------------
+    # Index maintenance ---------------------------------------------------------------------------------------------
 
-    def test_an_update_replaces_the_old_text(self, bench: Bench) -> None:
-        (document,) = bench.say("before")
-        bench.backend.index([replace(document, version=document.version + 1, body="after")])
-        assert bench.find("before") == []
-        assert bench.find("after") == ["after"]
+    def test_an_update_replaces_the_old_text(self, tenants: TwoTenants) -> None:
+        (document,) = tenants.say("before")
+        tenants.backend.index([replace(document, version=document.version + 1, body="after")])
+        assert tenants.find("before") == []
+        assert tenants.find("after") == ["after"]
 
-    def test_an_older_version_never_replaces_a_newer_one(self, bench: Bench) -> None:
-        (document,) = bench.say("newer")
-        bench.backend.index([replace(document, version=document.version - 1, body="older")])
-        assert bench.find("older") == []
-        assert bench.find("newer") == ["newer"]
+    def test_an_older_version_never_replaces_a_newer_one(self, tenants: TwoTenants) -> None:
+        (document,) = tenants.say("newer")
+        tenants.backend.index([replace(document, version=document.version - 1, body="older")])
+        assert tenants.find("older") == []
+        assert tenants.find("newer") == ["newer"]
 
-    def test_an_equal_version_replaces(self, bench: Bench) -> None:
-        (document,) = bench.say("damaged")
-        bench.backend.index([replace(document, body="repaired")])
-        assert bench.find("damaged") == []
-        assert bench.find("repaired") == ["repaired"]
+    def test_an_equal_version_replaces(self, tenants: TwoTenants) -> None:
+        (document,) = tenants.say("damaged")
+        tenants.backend.index([replace(document, body="repaired")])
+        assert tenants.find("damaged") == []
+        assert tenants.find("repaired") == ["repaired"]
 
-    def test_of_two_versions_in_one_call_the_newer_one_stays(self, bench: Bench) -> None:
-        (document,) = bench.say("first")
+    def test_of_two_versions_in_one_call_the_newer_one_stays(self, tenants: TwoTenants) -> None:
+        (document,) = tenants.say("first")
         newer = replace(document, version=document.version + 2, body="third")
         older = replace(document, version=document.version + 1, body="second")
-        bench.backend.index([newer, older])
-        assert bench.find("third") == ["third"]
-        assert bench.find("second") == []
+        tenants.backend.index([newer, older])
+        assert tenants.find("third") == ["third"]
+        assert tenants.find("second") == []
 
-    def test_indexing_again_changes_nothing(self, bench: Bench) -> None:
-        documents = bench.say("one", "two")
-        before = bench.search("one")
-        bench.backend.index(documents)
-        bench.backend.index(documents)
-        assert bench.search("one") == before
+    def test_indexing_again_changes_nothing(self, tenants: TwoTenants) -> None:
+        documents = tenants.say("one", "two")
+        before = tenants.search("one")
+        tenants.backend.index(documents)
+        tenants.backend.index(documents)
+        assert tenants.search("one") == before
 
-    def test_only_the_named_version_is_removed(self, bench: Bench) -> None:
-        one, two = bench.say("one", "two")
-        bench.backend.remove({one.id: one.version, two.id: two.version - 1, 999: 1})
-        assert bench.find("one") == []
-        assert bench.find("two") == ["two"]
+    def test_only_the_named_version_is_removed(self, tenants: TwoTenants) -> None:
+        one, two = tenants.say("one", "two")
+        tenants.backend.remove({one.id: one.version, two.id: two.version - 1, 999: 1})
+        assert tenants.find("one") == []
+        assert tenants.find("two") == ["two"]
 
-    def test_it_tells_what_it_holds(self, bench: Bench) -> None:
-        assert bench.backend.last_id() == 0
-        documents = bench.say("one", "two", "three")
+    def test_it_tells_what_it_holds(self, tenants: TwoTenants) -> None:
+        assert tenants.backend.last_id() == 0
+        documents = tenants.say("one", "two", "three")
         last = documents[-1].id
-        assert bench.backend.last_id() == last
-        assert bench.backend.count(last) == 6
-        assert bench.backend.count(last - 1) == 5
-        held = bench.backend.documents(documents[0].id, last)
+        assert tenants.backend.last_id() == last
+        assert tenants.backend.count(last) == 6
+        assert tenants.backend.count(last - 1) == 5
+        held = tenants.backend.documents(documents[0].id, last)
         assert sorted(held) == list(range(documents[0].id + 1, last + 1))
         assert held[last] == documents[-1]
 
-    def test_its_state_tells_whether_it_was_ever_filled_and_with_how_much(self, bench: Bench) -> None:
-        assert not bench.backend.state().documents
-        documents = bench.say("one", "two")
-        with bench.backend.rebuild() as target:
+    def test_its_state_tells_whether_it_was_ever_filled_and_with_how_much(self, tenants: TwoTenants) -> None:
+        assert not tenants.backend.state().documents
+        documents = tenants.say("one", "two")
+        with tenants.backend.rebuild() as target:
             target.index(documents)
-        state = bench.backend.state()
+        state = tenants.backend.state()
         assert state.name
         assert state.complete
         assert state.building is None
         assert state.documents >= 2
 
-    def test_an_empty_index_answers(self, bench: Bench) -> None:
-        bench.backend.ping()
-        assert bench.find("anything") == []
+    def test_an_empty_index_answers(self, tenants: TwoTenants) -> None:
+        tenants.backend.ping()
+        assert tenants.find("anything") == []
 
-    def test_a_rebuild_fills_the_index(self, bench: Bench) -> None:
-        documents = bench.say("hello")
-        with bench.backend.rebuild() as target:
+    def test_a_rebuild_fills_the_index(self, tenants: TwoTenants) -> None:
+        documents = tenants.say("hello")
+        with tenants.backend.rebuild() as target:
             target.index(documents)
             assert target.count(documents[-1].id) >= 1
-        assert bench.find("hello") == ["hello"]
+        assert tenants.find("hello") == ["hello"]

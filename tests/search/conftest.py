@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import count
 from pathlib import Path
 from uuid import uuid4
@@ -10,22 +10,23 @@ from pytest_django import Settings
 
 from applications.models import Application
 from chats.models import Chat
-from chatsystem.writelog.arrival import to_datetime
+from chatsystem.writelog.events import to_datetime
 from messages_app.models import Message
 from search.backends import get_backend
 from search.backends.base import SearchBackend, SearchUnavailable
 from search.backends.elasticsearch import indexes
 from search.backends.elasticsearch.client import client
-from tests.bench import skip_or_fail
-from tests.environment import elasticsearch_url
+from search.documents import Document, documents_in_range
 from tests.search.backend_contract import NOON, OURS, THEIRS
-from tests.services.elasticsearch import Node
-from tests.services.packages import Missing
+from tests.support.environment import elasticsearch_url
+from tests.support.harness import skip_or_fail
+from tests.support.services.elasticsearch import Node
+from tests.support.services.packages import Missing
 
 
 @pytest.fixture(scope="session")
 def node() -> Iterator[Node]:
-    """An Elasticsearch node of the tests' own, for whoever kills it."""
+    """Starts an Elasticsearch node for these tests, which they may kill."""
     try:
         node = Node(start_fast=True)
     except Missing as missing:
@@ -36,12 +37,12 @@ def node() -> Iterator[Node]:
 
 @pytest.fixture
 def cluster(request: pytest.FixtureRequest) -> str:
-    """The address of an Elasticsearch."""
+    """Returns the URL of an Elasticsearch."""
     return elasticsearch_url or request.getfixturevalue("node").url
 
 
 def use_elasticsearch(settings: Settings, url: str) -> SearchBackend:
-    """Has search use a cluster, in indexes of this test's own."""
+    """Makes search use a cluster, with indexes for this test alone."""
     settings.ELASTICSEARCH_URL = url
     settings.ELASTICSEARCH_INDEX_PREFIX = f"test-{uuid4().hex}"
     settings.SEARCH_BACKEND = "tests.search.refreshed.Refreshed"
@@ -50,7 +51,7 @@ def use_elasticsearch(settings: Settings, url: str) -> SearchBackend:
 
 @pytest.fixture(autouse=True)
 def index(request: pytest.FixtureRequest, settings: Settings, tmp_path: Path) -> Iterator[SearchBackend]:
-    """The index in service, empty: on FTS5, unless a module asks for other engines (ON_BOTH)."""
+    """Yields the index in service, empty: on FTS5, unless the module is parametrized (ON_BOTH)."""
     settings.SEARCH_INDEX_PATH = tmp_path / "search.sqlite3"
     if getattr(request, "param", "fts5") == "fts5":
         yield get_backend()
@@ -70,12 +71,12 @@ def lose_index(settings: Settings) -> None:
 
 
 def remove_indexes() -> None:
-    for name in indexes.look().names:
+    for name in indexes.read_indexes().names:
         client().indices.delete(index=name)
 
 
 class Stored:
-    """Stores rows as the drain does, without one: each message one microsecond newer than the last."""
+    """Stores rows like a drain. Each message is one microsecond newer than the last."""
 
     def __init__(self) -> None:
         self._arrivals = count(NOON)
@@ -106,21 +107,25 @@ def stored(transactional_db: None) -> Stored:
     return Stored()
 
 
+def documents_by_id(ids: Iterable[int]) -> list[Document]:
+    return [document for id in ids for document in documents_in_range(id - 1, id)]
+
+
 class Away:
-    """Stands for an index that does not answer: any method raises."""
+    """A backend that is down: each method raises."""
 
     def __init__(self) -> None:
-        self.asked = 0
+        self.calls = 0
 
     def __getattr__(self, name: str) -> object:
-        self.asked += 1
-        raise SearchUnavailable("away")
+        self.calls += 1
+        raise SearchUnavailable("down")
 
 
 @pytest.fixture
 def away(monkeypatch: pytest.MonkeyPatch) -> Away:
-    """Takes the index away."""
+    """Makes the index unavailable."""
     backend = Away()
-    for module in ("outbox", "queries", "management.commands.reindex"):
+    for module in ("outbox", "views", "management.commands.reindex"):
         monkeypatch.setattr(f"search.{module}.get_backend", lambda: backend)
     return backend

@@ -1,4 +1,4 @@
-"""Both backends find the same messages, of texts and queries that nobody thought of."""
+"""Both backends find the same messages, for random texts and queries."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from chatsystem.writelog.arrival import to_datetime
-from search import text
+from chatsystem.writelog.events import to_datetime
 from search.backends.base import Scope, SearchBackend
 from search.backends.fts5 import Fts5Backend
 from search.documents import Document
+from search.tokenizer import parse
 from tests.search.backend_contract import NOON, OURS
 
-#: Few letters of many kinds, so that random texts have words in common.
+#: A few letters of many kinds, so that random texts share words.
 LETTERS = [
     "a",
     "b",
@@ -55,9 +55,9 @@ def test_they_find_the_same(index: SearchBackend, tmp_path: Path, seed: int) -> 
         target.index(documents)
     found = 0
     for _ in range(150):
-        query = text.parse(invent(chance, 6))
+        query = parse(invent(chance, 6))
         one, other = (backend.search(query, Scope(OURS), 1_000) for backend in (fts5, index))
         assert one.count == other.count, query
         assert {hit.document.id for hit in one.page} == {hit.document.id for hit in other.page}, query
         found += one.count
-    assert found > 1_000, "the queries are no good"
+    assert found > 1_000, "the queries must find something"

@@ -1,17 +1,17 @@
-"""`GET /search/<query>`, as a client sees it."""
+"""`GET /search/<query>` over the API."""
 
 from __future__ import annotations
 
 import re
-from urllib.parse import parse_qs, quote, urlsplit
+from urllib.parse import parse_qs, parse_qsl, quote, urlsplit
 
 import pytest
 from pytest_django import Settings
 from rest_framework.test import APIClient
 
 from search import outbox
-from tests.bench import Tenant
 from tests.search.conftest import ON_BOTH, Away
+from tests.support.harness import Tenant
 
 pytestmark = ON_BOTH
 
@@ -23,7 +23,7 @@ def no_hints(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def say(ours: Tenant, theirs: Tenant, drained: object) -> object:
-    """Says the bodies in the first chat of both tenants, and has them indexed."""
+    """Posts the bodies in the first chat of both tenants and indexes them."""
     ours.chat("ours")
 
     def say(*bodies: str) -> None:
@@ -42,7 +42,7 @@ def search(api: APIClient, query: str, **params: object) -> dict:
 
 
 def refused(api: APIClient, status: int, query: str = "hello", **params: object) -> str | None:
-    """The name of the parameter that the refusal names."""
+    """Asserts that the request is rejected. Returns the parameter that the error names."""
     response = api.get(f"/search/{query}", params)
     assert response.status_code == status, response.content
     assert response["Content-Type"] == "application/json"
@@ -157,15 +157,46 @@ def test_pages_walk_both_ways(api: APIClient, ours: Tenant, say: object, query: 
     assert [hit["number"] for hit in api.get(backwards[-1]["next"]).json()["results"]] == [3, 2]
 
 
-def test_a_cursor_belongs_to_its_search(api: APIClient, ours: Tenant, theirs: Tenant, say: object) -> None:
+def test_a_cursor_belongs_to_its_search(
+    api: APIClient, ours: Tenant, theirs: Tenant, say: object, settings: Settings
+) -> None:
     say("same words", "same words", "same words")
     link = search(api, "same", application=ours.token, limit=1)["next"]
     (cursor,) = parse_qs(urlsplit(link).query)["cursor"]
-    assert search(api, "SAME!", application=ours.token, cursor=cursor)["count"] == 3, "the same search in other letters"
+    assert search(api, "SAME!", application=ours.token, cursor=cursor)["count"] == 3, (
+        "the same search, spelled differently"
+    )
     assert refused(api, 400, "words", application=ours.token, cursor=cursor) == "cursor"
     assert refused(api, 400, "same", application=theirs.token, cursor=cursor) == "cursor"
     assert refused(api, 400, "same", cursor=cursor) == "cursor"
+    assert refused(api, 400, "same", application=ours.token, chat=1, cursor=cursor) == "cursor"
+    assert refused(api, 400, "same 世界", application=ours.token, cursor=cursor) == "cursor"
     assert refused(api, 400, "same", application=ours.token, cursor=cursor[:-1]) == "cursor"
+    # A cursor of the other backend is invalid too.
+    engines = {"tests.search.refreshed.Refreshed", "search.backends.fts5.Fts5Backend"}
+    [settings.SEARCH_BACKEND] = engines - {settings.SEARCH_BACKEND}
+    assert refused(api, 400, "same", application=ours.token, cursor=cursor) == "cursor"
+
+
+@pytest.mark.parametrize("chat", [None, 1], ids=["application", "chat"])
+def test_links_keep_the_other_parameters(api: APIClient, ours: Tenant, say: object, chat: int | None) -> None:
+    say("same", "same", "same")
+    scope = {"application": ours.token} | ({} if chat is None else {"chat": str(chat)})
+    kept = {**scope, "limit": "1", "mine": "ä &=+"}
+    first = search(api, "same", **kept)
+    second = api.get(first["next"]).json()
+
+    for link in (first["next"], second["next"], second["previous"]):
+        query = dict(parse_qsl(urlsplit(link).query, strict_parsing=True))
+        assert query.pop("cursor")
+        assert query == kept
+
+
+def test_a_page_holds_fifty_unless_told_otherwise(api: APIClient, ours: Tenant, say: object) -> None:
+    say(*["same"] * 51)
+
+    assert len(search(api, "same", application=ours.token)["results"]) == 50
+    assert len(search(api, "same", application=ours.token, limit=1000)["results"]) == 51
 
 
 @pytest.mark.parametrize("query", ["%", "_", "*", "/", "//", "a/b", "?", "#", "\n", "\x00", '"', "{}[]():", "..", ""])
@@ -184,6 +215,25 @@ def test_other_methods_are_405(api: APIClient) -> None:
         response = getattr(api, method)("/search/hello")
         assert response.status_code == 405
         assert "GET" in response["Allow"]
+
+
+@pytest.mark.parametrize(("bound", "value"), [("HIGHLIGHT_SECONDS", 0.0), ("PAGE_BYTES", 0)])
+def test_a_page_that_takes_too_long_is_503_and_a_shorter_one_is_not(
+    api: APIClient, ours: Tenant, say: object, monkeypatch: pytest.MonkeyPatch, bound: str, value: float
+) -> None:
+    # Given hits of which one alone exceeds the limit of a page,
+    say("long one", "long two")
+    monkeypatch.setattr(f"search.views.{bound}", value)
+
+    # when a page has two, then it is rejected, and the error says what helps:
+    response = api.get("/search/long", {"application": ours.token})
+    assert response.status_code == 503
+    assert int(response["Retry-After"]) >= 1
+    assert "'limit'" in response.json()["errors"][0]["detail"]
+    # A page of one hit always succeeds.
+    page = search(api, "long", application=ours.token, limit=1)
+    assert len(page["results"]) == 1
+    assert page["next"]
 
 
 def test_an_index_that_is_away_is_503(api: APIClient, ours: Tenant, away: Away) -> None:

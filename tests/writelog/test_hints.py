@@ -1,22 +1,24 @@
-"""Hints: a drain is asked for once, and a lost hint only costs time."""
+"""Hints: one per drain, and a lost hint only costs time."""
 
 from __future__ import annotations
 
 import time
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from celery import current_app
 from kombu.exceptions import OperationalError
 
-from chatsystem.writelog import log, tasks, vitals
+from chatsystem.writelog import drain as drain_module
+from chatsystem.writelog import keys, stats, stream, tasks
+from chatsystem.writelog.append import hints
 from chatsystem.writelog.drain import drain
 from chatsystem.writelog.events import Event
-from chatsystem.writelog.intake import hints
 from chatsystem.writelog.keys import partition_of
 from chatsystem.writelog.tasks import drain_partition, reconcile, sweep
 from messages_app.models import Message
-from tests.bench import Tenant, drain_all
+from tests.support.harness import Tenant, drain_all
 
 
 def waiting_tasks() -> int:
@@ -24,7 +26,7 @@ def waiting_tasks() -> int:
         return connection.default_channel.client.llen("celery")
 
 
-def test_many_writes_ask_for_one_drain_until_it_begins(ours: Tenant) -> None:
+def test_many_writes_request_one_drain_until_it_starts(ours: Tenant) -> None:
     # Given an application whose log is empty and whose drain has begun,
     drain_all()
     before = waiting_tasks()
@@ -34,78 +36,79 @@ def test_many_writes_ask_for_one_drain_until_it_begins(ours: Tenant) -> None:
     for _ in range(20):
         ours.message(1)
 
-    # then one drain is asked for; once that has begun, the next write asks again.
+    # then one drain is requested; once that has started, the next write requests another one.
     assert waiting_tasks() == before + 1
-    log.begin_drain(partition_of(ours.token))
+    stream.begin_drain(partition_of(ours.token))
     ours.message(1)
     assert waiting_tasks() == before + 2
 
 
-def test_a_write_that_comes_as_a_drain_ends_asks_for_the_next(ours: Tenant, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_write_at_the_end_of_a_drain_requests_the_next_one(ours: Tenant, monkeypatch: pytest.MonkeyPatch) -> None:
     # Given a drain that has found the log empty, and has not ended yet,
     ours.chat()
     before = waiting_tasks()
-    remove = log.remove
+    remove = stream.remove
 
-    def find_empty_then_write(*args: Any) -> log.Left:
+    def find_empty_then_write(*args: Any) -> stream.Left:
         left = remove(*args)
         assert not left.events
         ours.message(1, "late")
         return left
 
-    # when a message is posted, then it asks for a drain of its own.
+    # when a message is posted, then it requests a drain of its own.
     with monkeypatch.context() as patched:
-        patched.setattr(log, "remove", find_empty_then_write)
+        patched.setattr(stream, "remove", find_empty_then_write)
         drain(partition_of(ours.token))
-    assert log.length(partition_of(ours.token)) == 1
+    assert stream.lengths() == {partition_of(ours.token): 1}
     assert waiting_tasks() == before + 1
 
 
 @pytest.mark.parametrize("taken", [False, True])
-def test_what_comes_during_a_drain_is_left_to_the_next_unless_that_one_came_and_went(
+def test_events_during_a_drain_are_left_to_the_next_one_unless_that_has_already_run(
     ours: Tenant, monkeypatch: pytest.MonkeyPatch, taken: bool
 ) -> None:
     # Given a drain that has read the log,
     ours.chat()
     partition = partition_of(ours.token)
-    read = log.read
+    read = stream.read
 
     def read_then_write(*args: int) -> list[Event]:
-        monkeypatch.setattr(log, "read", read)
+        monkeypatch.setattr(stream, "read", read)
         found = read(*args)
         ours.message(1, "late")
         if taken:
-            log.begin_drain(partition)
+            stream.begin_drain(partition)
         return found
 
-    # when a message is posted, and the drain that it asks for has or has not yet come by,
-    monkeypatch.setattr(log, "read", read_then_write)
+    # when a message is posted, and the drain that it requests has or has not run yet,
+    monkeypatch.setattr(stream, "read", read_then_write)
     drain(partition)
 
-    # then it is stored, or left to the drain that is still to come.
+    # then the message is stored, or left to the drain that still has to run.
     assert Message.objects.count() == taken
-    assert log.length(partition) == (not taken)
+    assert stream.lengths() == ({} if taken else {partition: 1})
 
 
-def test_a_drain_waits_for_more_since_its_hint_and_never_longer(ours: Tenant, monkeypatch: pytest.MonkeyPatch) -> None:
-    # So long that no machine takes it for a drain itself.
-    gathering = 3.0
-    monkeypatch.setattr(tasks, "GATHERING", gathering)
+def test_a_drain_starts_a_fixed_time_after_its_hint(ours: Tenant, monkeypatch: pytest.MonkeyPatch) -> None:
+    now, waits = 1_800_000_000.0, []
+    clock = SimpleNamespace(time=lambda: now, sleep=waits.append)
     ours.chat()
     partition = partition_of(ours.token)
-    # Given hints from just now, from long ago, and by a clock that is far ahead.
-    for hinted_at, low, high in ((time.time(), gathering / 2, 30), (0.0, 0, gathering), (4e9, gathering, 30)):
-        began = time.monotonic()
+    # Given hints from now, from a moment ago, from long ago, and from a clock that is far ahead,
+    for hinted_at, wait in ((now, 0.6), (now - 0.4, 0.2), (now - 9, 0), (0.0, 0), (now + 9_000, 0.6)):
         ours.message(1)
-        drain_partition(partition, hinted_at)
-        assert low <= time.monotonic() - began < high
-        assert not log.length(partition)
+        # when their drains run, then each waits for the rest of the gathering time.
+        with monkeypatch.context() as patched:
+            patched.setattr(tasks, "time", clock)
+            drain_partition(partition, hinted_at)
+        assert waits.pop() == pytest.approx(wait)
+        assert not stream.lengths()
 
 
-def test_a_broker_that_is_away_costs_no_write(ours: Tenant, monkeypatch: pytest.MonkeyPatch) -> None:
-    # Given a broker that takes no hint,
+def test_a_broker_that_is_down_costs_no_write(ours: Tenant, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Given a broker that refuses hints,
     ours.chat()
-    log.begin_drain(partition_of(ours.token))
+    stream.begin_drain(partition_of(ours.token))
 
     def away(*args: object) -> None:
         raise OperationalError("away")
@@ -117,7 +120,7 @@ def test_a_broker_that_is_away_costs_no_write(ours: Tenant, monkeypatch: pytest.
         ours.message(1, "kept")
         assert ours.get("/chats/1/messages/1")["body"] == "kept"
 
-    # and the sweep asks for the drain that nobody asked for.
+    # and the sweep requests the drain.
     before = waiting_tasks()
     sweep()
     assert waiting_tasks() == before + 1
@@ -125,10 +128,8 @@ def test_a_broker_that_is_away_costs_no_write(ours: Tenant, monkeypatch: pytest.
     assert Message.objects.get().body == "kept"
 
 
-def test_a_broker_that_took_no_hint_keeps_one_request_waiting_and_not_each(
-    ours: Tenant, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # Given a broker that is silent, and writes to several partitions,
+def test_a_silent_broker_delays_one_request_and_not_all_of_them(ours: Tenant, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Given a broker that does not answer, and writes to several partitions,
     ours.chat()
     asked = []
 
@@ -139,25 +140,47 @@ def test_a_broker_that_took_no_hint_keeps_one_request_waiting_and_not_each(
     with monkeypatch.context() as patched:
         patched.setattr(drain_partition, "delay", silent)
         for _ in range(3):
-            log.begin_drain(partition_of(ours.token))
+            stream.begin_drain(partition_of(ours.token))
             ours.message(1, "kept")
     assert len(asked) == 1
+    assert hints.asks_at - time.monotonic() <= 2, "the sweep comes as often"
 
-    # when it has had time, then it is asked again.
+    # when the cooldown is over, then the broker is asked again.
     before = waiting_tasks()
     monkeypatch.setattr(hints, "asks_at", time.monotonic())
-    log.begin_drain(partition_of(ours.token))
+    stream.begin_drain(partition_of(ours.token))
     ours.message(1, "kept")
     assert waiting_tasks() == before + 1
 
 
-def test_a_sweep_of_an_empty_log_asks_for_nothing_and_shows_that_a_worker_lives(
-    state: Any, transactional_db: None
-) -> None:
+def test_lost_hints_and_dead_workers_expire_as_documented(ours: Tenant, state: Any) -> None:
+    sweep()
+    ours.chat()
+
+    # -1 means no expiry, and -2 no such key.
+    assert -1 != state.pttl(keys.Keys(partition_of(ours.token)).hinted) <= 2_000
+    assert -1 != state.pttl("{0}:heartbeat") <= 15_000
+
+
+def test_a_drain_whose_turn_is_over_requests_the_next_one(ours: Tenant, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Given more events than a drain stores in one turn,
+    monkeypatch.setattr(drain_module, "BATCH", 2)
+    monkeypatch.setattr(tasks, "DRAIN_TURN", 0.0)
+    for _ in range(3):
+        ours.chat()
+    before = waiting_tasks()
+
+    # when its turn is over, then it requests another one, which runs after those of the other partitions.
+    drain_partition(partition_of(ours.token))
+    assert stream.lengths() == {partition_of(ours.token): 2}
+    assert waiting_tasks() == before + 1
+
+
+def test_a_sweep_of_an_empty_log_requests_no_drain_and_sends_a_heartbeat(state: Any, transactional_db: None) -> None:
     sweep()
 
     assert waiting_tasks() == 0
-    vitals.expect_workers()
+    stats.expect_workers()
 
 
 def test_a_drain_of_an_empty_partition_begins_no_transaction(

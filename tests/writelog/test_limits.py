@@ -1,4 +1,4 @@
-"""What one application may have in the log: events and bytes, counted exactly, and refused beyond."""
+"""The limits of an application in the log: events and bytes are counted exactly and refused beyond the limit."""
 
 from __future__ import annotations
 
@@ -9,73 +9,73 @@ import pytest
 from django.core.checks import run_checks
 
 from applications.models import Application
-from chatsystem.writelog import dead, log, tasks
+from chatsystem.writelog import dead_events, stream, tasks
+from chatsystem.writelog.append import Write, append
 from chatsystem.writelog.drain import drain
-from chatsystem.writelog.intake import accept
+from chatsystem.writelog.exceptions import LogFull
 from chatsystem.writelog.keys import Keys, partition_of
-from chatsystem.writelog.log import LogFull, Write
 from chatsystem.writelog.models import DeadEvent, Partition
-from chatsystem.writelog.state import client
-from tests.api.bench import nothing_left_behind
-from tests.bench import RealRedis, Tenant, drain_all
+from chatsystem.writelog.redis_client import client
+from tests.support.harness import RealRedis, Tenant, drain_all
+from tests.support.places import nothing_left_behind
 
 #: Four bytes in UTF-8.
 WIDE = "\N{GRINNING FACE}"
 
 
 def usage(tenant: Tenant) -> tuple[int, int]:
-    """What Redis says that the tenant has in the log: events, and bytes of their texts."""
-    found = client().hget(Keys(partition_of(tenant.token)).usage, tenant.token) or "0 0"
+    """Returns the tenant's usage of the log as Redis counts it: events, and bytes of their texts."""
+    found = client(0).hget(Keys(partition_of(tenant.token)).usage, tenant.token) or "0 0"
     events, size = found.split(" ")
     return int(events), int(size)
 
 
 def in_the_log(tenant: Tenant) -> tuple[int, int]:
-    """The same, counted event by event."""
-    events = log.read(partition_of(tenant.token), 10_000)
+    """Returns the same, counted event by event."""
+    events = stream.read(partition_of(tenant.token), 10_000).events
     own = [event for event in events if event.path.partition("/")[0] == tenant.token]
     return len(own), sum(len(event.text.encode()) for event in own)
 
 
 def neighbour(tenant: Tenant) -> Tenant:
-    """Another application of the same partition."""
+    """Returns another application of the same partition."""
     token = secrets.token_hex(16)
     while partition_of(token) != partition_of(tenant.token):
         token = secrets.token_hex(16)
-    accept(token, Write("create", "", token, ["neighbour"], fertile=True), {})
+    append(token, Write("create", "", token, ["neighbour"], can_have_children=True), {})
     return Tenant(tenant.api, token)
 
 
 def refused(tenant: Tenant, data: Any) -> bool:
-    """Whether posting to chat 1 is a 503 that tells when to come back, and changes nothing."""
+    """Returns whether a POST to chat 1 is a 503 with Retry-After that changes nothing."""
     with nothing_left_behind():
         response = tenant.api.post(f"{tenant.path}/chats/1/messages", data, format="json")
     return (response.status_code, response.headers.get("Retry-After")) == (503, "1")
 
 
-def test_beyond_so_many_events_an_application_is_refused_and_nothing_changes(ours: Tenant, settings: Any) -> None:
+def test_writes_beyond_the_limit_of_events_are_refused_and_change_nothing(ours: Tenant, settings: Any) -> None:
     # Given an application that may have 3 events in the log and has 2,
     ours.chat()
     settings.WRITE_LOG_MAX_EVENTS = 3
 
-    # then a batch of two is refused whole, one message fits, under number 1, and the next is refused,
+    # then a batch of two is refused as a whole, one message is accepted as number 1, and the next is refused
     assert refused(ours, [{"body": "a"}, {"body": "b"}])
     assert ours.message(1, "fits")["number"] == 1
     assert refused(ours, {"body": "x"})
     with pytest.raises(LogFull):
-        accept(ours.token, Write("update", ours.token, "1", ["x"]), {})
+        append(ours.token, Write("update", ours.token, "1", ["x"]), {})
 
     # until they are stored.
     drain_all()
     assert ours.message(1, "fits again")["number"] == 2
 
 
-def test_beyond_so_many_bytes_an_application_is_refused_and_nothing_changes(ours: Tenant, settings: Any) -> None:
-    # Given an application that may have 10 bytes more in the log than it has,
+def test_writes_beyond_the_limit_of_bytes_are_refused_and_change_nothing(ours: Tenant, settings: Any) -> None:
+    # Given an application that may add 10 bytes to the log,
     ours.chat()
     settings.WRITE_LOG_MAX_BYTES = usage(ours)[1] + 10
 
-    # then what counts is the bytes of all texts together,
+    # then the limit counts the bytes of all texts together
     assert refused(ours, {"body": WIDE * 3})
     assert refused(ours, [{"body": WIDE * 2}, {"body": "abc"}])
     assert ours.message(1, WIDE * 2)["number"] == 1
@@ -101,10 +101,10 @@ def test_a_neighbour_in_the_same_partition_is_not_refused_with_the_one_that_floo
     assert refused(theirs, {"body": "x"})
 
 
-def test_any_request_that_is_valid_fits_into_an_empty_log(ours: Tenant, settings: Any) -> None:
+def test_every_valid_request_fits_into_an_empty_log(ours: Tenant, settings: Any) -> None:
     ours.chat()
     drain_all()
-    # The least that they can be set to.
+    # The minimum values of the settings.
     settings.WRITE_LOG_MAX_EVENTS = 1_000
     settings.WRITE_LOG_MAX_BYTES = settings.MAX_REQUEST_BYTES
 
@@ -125,34 +125,37 @@ def test_usage_is_what_the_log_holds_through_creates_updates_batches_and_partial
     # when they are drained a few events at a time, then at each step usage is what is left.
     monkeypatch.setattr("chatsystem.writelog.drain.BATCH", 4)
     partition = partition_of(ours.token)
-    while log.length(partition):
+    while partition in stream.lengths():
         drain(partition, seconds=0)
         assert usage(ours) == in_the_log(ours)
         assert usage(theirs) == in_the_log(theirs)
-    assert not client().exists(Keys(partition).usage)
+        # An application without events has no entry. Otherwise a log that is never empty would keep all of them.
+        waiting = {event.path.partition("/")[0] for event in stream.read(partition, 10_000).events}
+        assert set(client(0).hkeys(Keys(partition).usage)) == waiting
+    assert not client(0).exists(Keys(partition).usage)
 
 
-def test_a_removal_that_comes_twice_or_late_is_counted_once(ours: Tenant) -> None:
+def test_a_removal_that_runs_twice_or_late_is_counted_once(ours: Tenant) -> None:
     # Given two removals that overlap, of batches that one drain after the other has read,
     ours.chat()
     ours.batch(1, ["a", "bb", "ccc", "dddd"])
     partition = partition_of(ours.token)
-    events = log.read(partition, 100)
+    events = stream.read(partition, 100).events
     early, all_but_one = events[:3], events[:-1]
 
-    # when they are done in any order, and one of them again,
-    log.remove(partition, early[-1].arrival, early)
+    # when they run in any order, and one of them twice,
+    stream.remove(partition, early[-1].arrival, early)
     assert usage(ours) == in_the_log(ours) == (3, 9)
-    log.remove(partition, all_but_one[-1].arrival, all_but_one)
+    stream.remove(partition, all_but_one[-1].arrival, all_but_one)
     assert usage(ours) == in_the_log(ours) == (1, 4)
-    log.remove(partition, all_but_one[-1].arrival, all_but_one)
-    log.remove(partition, early[-1].arrival, early)
+    stream.remove(partition, all_but_one[-1].arrival, all_but_one)
+    stream.remove(partition, early[-1].arrival, early)
 
     # then usage is still what is left.
     assert usage(ours) == in_the_log(ours) == (1, 4)
 
 
-def test_dead_events_are_no_usage_neither_when_they_die_nor_when_they_are_replayed(ours: Tenant) -> None:
+def test_dead_events_count_as_no_usage_neither_before_nor_after_a_replay(ours: Tenant) -> None:
     # Given a message that waits behind a chat that died,
     drain_all()
     row = Application.objects.get()
@@ -164,54 +167,54 @@ def test_dead_events_are_no_usage_neither_when_they_die_nor_when_they_are_replay
     ours.message(1, "waits")
 
     # when the chat is replayed, then the usage is the message's alone.
-    assert dead.replay(DeadEvent.objects.get())
+    assert dead_events.replay(DeadEvent.objects.get())
     assert usage(ours) == in_the_log(ours) == (1, 5)
 
 
-def test_the_dead_of_a_drain_that_died_before_its_removal_are_still_shown(
+def test_dead_events_of_a_drain_that_died_before_its_removal_stay_readable(
     ours: Tenant, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # Given a drain that set an event aside and died before it could remove anything,
+    # Given a drain that made an event a dead letter and died before it could remove anything,
     drain_all()
     Application.objects.all().delete()
     ours.chat("acknowledged")
     with monkeypatch.context() as patched:
-        patched.setattr(log, "remove", _die)
+        patched.setattr(stream, "remove", _die)
         with pytest.raises(KeyboardInterrupt):
             drain_all()
     assert DeadEvent.objects.count() == 1
 
-    # when the next one removes what it finds stored,
+    # when the next one removes the stored events,
     drain_all()
 
-    # then reads go on to show what was acknowledged.
-    assert not log.lengths()
+    # then reads still show what was acknowledged.
+    assert not stream.lengths()
     assert ours.get("/chats/1")["title"] == "acknowledged"
 
 
-def test_a_replay_of_what_the_log_still_holds_takes_nothing_off_the_usage(
+def test_replaying_an_event_that_is_still_in_the_log_leaves_the_usage_as_it_is(
     ours: Tenant, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # Given an event that died, in a drain that died before it could remove it,
+    # Given a dead event whose drain died before it could remove it,
     drain_all()
     row = Application.objects.get()
     Application.objects.all().delete()
     ours.chat("replayed")
     with monkeypatch.context() as patched:
-        patched.setattr(log, "remove", _die)
+        patched.setattr(stream, "remove", _die)
         with pytest.raises(KeyboardInterrupt):
             drain_all()
     row.save(force_insert=True)
 
     # when it is replayed, then the log and the usage agree until the next drain.
-    assert dead.replay(DeadEvent.objects.get())
+    assert dead_events.replay(DeadEvent.objects.get())
     assert usage(ours) == in_the_log(ours) == (1, 8)
     drain_all()
     assert usage(ours) == in_the_log(ours) == (0, 0)
     assert ours.get("/chats/1")["title"] == "replayed"
 
 
-def test_what_a_restarted_redis_has_in_its_log_is_its_usage(ours: Tenant, redis_server: RealRedis) -> None:
+def test_a_restarted_redis_keeps_the_usage_of_its_log(ours: Tenant, redis_server: RealRedis) -> None:
     ours.chat()
     ours.batch(1, ["a", "bb"])
     redis_server.restart()
@@ -233,7 +236,7 @@ def test_usage_that_an_older_redis_brought_back_is_forgotten_with_an_empty_log(o
 def test_a_full_redis_refuses_writes_and_is_emptied_by_the_sweep(
     ours: Tenant, state: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # Given a Redis that holds as much as it may,
+    # Given a full Redis,
     ours.chat()
     ours.batch(1, ["x" * 10_000] * 100)
     state.config_set("maxmemory", state.info("memory")["used_memory"] - 200_000)
@@ -242,21 +245,21 @@ def test_a_full_redis_refuses_writes_and_is_emptied_by_the_sweep(
         assert refused(ours, {"body": "y"})
         assert ours.api.get("/health/ready").status_code == 503
 
-        # and what was is read, and the sweep, whose sign of life is refused too, has it drained and forgotten,
+        # earlier writes are still read, and the sweep drains them, although its heartbeat is refused too,
         assert ours.get("/chats/1/messages/100")["body"] == "x" * 10_000
-        # Without the broker, which is another Redis where one can be full.
+        # Without the broker: where a Redis can be full, the broker is another one.
         monkeypatch.setattr(tasks.drain_partition, "delay", tasks.drain_partition)
         tasks.sweep()
-        assert not log.lengths()
+        assert not stream.lengths()
         assert Partition.objects.get(pk=partition_of(ours.token)).drained_through
 
-        # whereupon there is room again.
+        # which makes room again.
         assert ours.message(1)["number"] == 101
     finally:
         state.config_set("maxmemory", 0)
 
 
-def test_a_broker_that_would_be_full_with_the_state_redis_is_named(ours: Tenant, state: Any, settings: Any) -> None:
+def test_the_check_reports_a_broker_that_fills_up_with_the_state_redis(ours: Tenant, state: Any, settings: Any) -> None:
     def found() -> list[str | None]:
         return [error.id for error in run_checks(databases=["default"]) if error.id == "chatsystem.W003"]
 
@@ -264,7 +267,7 @@ def test_a_broker_that_would_be_full_with_the_state_redis_is_named(ours: Tenant,
     state.config_set("maxmemory", 2**30)
     try:
         assert found() == ["chatsystem.W003"]
-        settings.CELERY_BROKER_URL = "redis://elsewhere:6379/0"
+        settings.BROKER_URL = "redis://elsewhere:6379/0"
         assert found() == []
     finally:
         state.config_set("maxmemory", 0)

@@ -1,4 +1,4 @@
-"""What each error status says, as the description tells it: the exceptions themselves are asked for code and detail."""
+"""Describes each error status. Codes and details are read from the exceptions themselves."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from drf_standardized_errors.formatter import flatten_errors
 from rest_framework import exceptions
 
 from chatsystem.api import errors
-from chatsystem.api.openapi.parameters import rate_limit, request_id
-from chatsystem.api.params import invalid
+from chatsystem.api.openapi.parameters import header, rate_limit, request_id
+from chatsystem.api.query_params import invalid
 
 
 @dataclass(frozen=True, slots=True)
 class Error:
-    """One entry of an error's answer."""
+    """One entry of an error response."""
 
     code: str
     detail: str
@@ -24,31 +24,32 @@ class Error:
 
 
 def of(exception: exceptions.APIException) -> list[Error]:
+    """Returns the entries that the exception is answered with."""
     return [Error(error.code, str(error.detail), error.attr) for error in flatten_errors(exception.detail)]
 
 
 def of_server(status: int) -> list[Error]:
-    """What the server answers by itself, before Django sees the request."""
-    # Not above: it imports gunicorn, which a command that never describes anything has no use for.
-    from chatsystem.server import CLIENT_ERRORS
+    """Returns the entries of what the server answers by itself, before Django sees the request."""
+    # Imported here: the module imports gunicorn, which most commands do not need.
+    from chatsystem.server.responses import CLIENT_ERRORS
 
-    return [Error(code, detail) for _, answered, code, detail in CLIENT_ERRORS if answered == status]
+    return [Error(answer.code, answer.detail) for _, answer in CLIENT_ERRORS if answer.status == status]
 
 
-def of_bodies(refusals: Iterable[Callable[[], object]]) -> list[Error]:
-    """What wrong bodies are told, by having them refused."""
+def of_bodies(attempts: Iterable[Callable[[], object]]) -> list[Error]:
+    """Returns the entries of the ValidationErrors that these attempts to validate an invalid body raise."""
     found = []
-    for refuse in refusals:
+    for attempt in attempts:
         try:
-            refuse()
-        except exceptions.ValidationError as refused:
-            found += of(refused)
+            attempt()
+        except exceptions.ValidationError as error:
+            found += of(error)
         else:
-            raise AssertionError("a body that the description calls wrong was accepted")
+            raise AssertionError("the description lists a valid body as invalid")
     return found
 
 
-#: Any route, whatever it is asked.
+#: On every route.
 ANYWHERE = [Error("bad_request", "Bad request.")]
 PARAMETERS = [
     *of(invalid("limit", "Give a whole number from 1 to 1000.")),
@@ -57,7 +58,7 @@ PARAMETERS = [
 BODY = of(exceptions.ParseError("This is not JSON: Expecting value: line 1 column 1 (char 0)."))
 IDEMPOTENCY_KEY = of(invalid("Idempotency-Key", "Give 1 to 255 printable ASCII characters."))
 
-#: Statuses that the server may answer by itself: without an X-Request-ID, as it has not read the request.
+#: The server answers these before it has read the request, so without an X-Request-ID.
 OF_SERVER = frozenset({400, 408, 413, 414, 417, 431, 503})
 
 #: The component that all error statuses refer to.
@@ -74,116 +75,102 @@ SCHEMAS: dict[str, Any] = {
     "ErrorEntry": {
         "type": "object",
         "properties": {
-            "code": {"type": "string", "description": "Stable; what a program looks at."},
-            "detail": {"type": "string", "description": "For people; may change."},
+            "code": {"type": "string", "description": "Stable. Programs should use it."},
+            "detail": {"type": "string", "description": "For people. It may change."},
             "attr": {
                 "type": ["string", "null"],
-                "description": "The field, parameter or header that is wrong, of a `validation_error`.",
+                "description": "The invalid field, parameter or header of a `validation_error`.",
             },
         },
         "required": ["code", "detail", "attr"],
     },
 }
 
-RETRY_AFTER = {
-    "Retry-After": {
-        "description": "Seconds to wait before the request is repeated.",
-        "required": True,
-        "schema": {"type": "integer", "minimum": 1},
-        "example": 1,
-    }
-}
-ALLOW = {
-    "Allow": {
-        "description": "The methods that this path takes.",
-        "required": True,
-        "schema": {"type": "string"},
-        "example": "GET, POST, HEAD, OPTIONS",
-    }
-}
-AUTHENTICATE = {
-    "WWW-Authenticate": {
-        "description": "The scheme of the key.",
-        "required": True,
-        "schema": {"type": "string"},
-        "example": errors.AdminKeyRequired.auth_header,
-    }
-}
+RETRY_AFTER = header(
+    "Retry-After", "Seconds to wait before repeating the request.", 1, schema={"type": "integer", "minimum": 1}
+)
+ALLOW = header("Allow", "The methods of this path.", "GET, POST, HEAD, OPTIONS")
+AUTHENTICATE = header("WWW-Authenticate", "The scheme of the key.", errors.AdminKeyRequired.auth_header)
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """An error status of one kind of route."""
+    """An error status of one kind of route. `name` is that of its component."""
 
-    #: Of its component.
     name: str
     description: str
     errors: list[Error]
     headers: dict[str, Any] | None = None
 
     def response(self, status: int) -> dict[str, Any]:
-        content = {"application/json": {"schema": self._schema(status), "examples": self._examples(status)}}
-        headers = request_id(status not in OF_SERVER) | rate_limit(False) | (self.headers or {})
-        return {"description": self.description, "headers": headers, "content": content}
-
-    def _schema(self, status: int) -> dict[str, Any]:
-        """The one shape, and beside it the codes that this status can have here: no other."""
+        """Returns the response object. Beside the common shape, it lists exactly the codes of this status here."""
         entry: dict[str, Any] = {"code": {"enum": sorted({error.code for error in self.errors})}}
         if not any(error.attr for error in self.errors):
             entry["attr"] = {"type": "null"}
-        kinds = sorted({self._kind(status, error) for error in self.errors})
+        kinds = sorted({_kind(status, error) for error in self.errors})
         properties = {"type": {"enum": kinds}, "errors": {"items": {"properties": entry}}}
-        return {"$ref": f"#/components/schemas/{ERROR}", "properties": properties}
-
-    def _examples(self, status: int) -> dict[str, Any]:
-        """One for each code and what it is said of; errors of other elements of the same batch are left out."""
-        found: dict[str, Any] = {}
+        examples: dict[str, Any] = {}
         for error in self.errors:
             name = f"{error.code} {error.attr}" if error.attr else error.code
-            found.setdefault(name, {"value": {"type": self._kind(status, error), "errors": [asdict(error)]}})
-        return found
+            examples.setdefault(name, {"value": {"type": _kind(status, error), "errors": [asdict(error)]}})
+        schema = {"$ref": f"#/components/schemas/{ERROR}", "properties": properties}
+        return {
+            "description": self.description,
+            "headers": request_id(status not in OF_SERVER) | rate_limit(False) | (self.headers or {}),
+            "content": {"application/json": {"schema": schema, "examples": examples}},
+        }
 
-    @staticmethod
-    def _kind(status: int, error: Error) -> str:
-        if status >= 500:
-            return "server_error"
-        return "validation_error" if error.attr else "client_error"
+
+def _kind(status: int, error: Error) -> str:
+    if status >= 500:
+        return "server_error"
+    return "validation_error" if error.attr else "client_error"
 
 
 def shared() -> dict[int, Answer]:
-    """Those that are the same on every route that has them."""
+    """Returns the statuses that are the same on every route that has them."""
     return {
         401: Answer(
             "AdminKeyRequired",
-            "`ADMIN_API_KEY` is set, and the request does not bear it.",
+            "`ADMIN_API_KEY` is set, and the request does not carry it.",
             of(errors.AdminKeyRequired()),
             AUTHENTICATE,
         ),
         404: Answer(
             "NotFound",
-            "No such application, chat or message, or a token or number that is none. It does not tell which.",
+            "There is no such application, chat or message, or a token or number in the path is malformed. The response"
+            " does not say which.",
             of(exceptions.NotFound()),
         ),
         405: Answer(
-            "MethodNotAllowed",
-            "Of the other methods on this path.",
-            of(exceptions.MethodNotAllowed("PUT")),
-            ALLOW,
+            "MethodNotAllowed", "Any other method on this path.", of(exceptions.MethodNotAllowed("PUT")), ALLOW
         ),
-        406: Answer("NotAcceptable", "`Accept` takes no JSON. Nothing has been done.", of(exceptions.NotAcceptable())),
+        406: Answer("NotAcceptable", "`Accept` excludes JSON. Nothing has been done.", of(exceptions.NotAcceptable())),
         408: Answer(
             "RequestTimeout",
-            "Behind the proxy: the request took too long to arrive.",
+            "The request took over 20 seconds to arrive, or paused for 10 seconds behind the proxy. The server closes"
+            " the connection.",
             [Error("request_timeout", "The request took too long to arrive.")],
         ),
-        413: Answer("PayloadTooLarge", "More than 4 MB (4,194,304 bytes).", of(errors.PayloadTooLarge())),
-        414: Answer("RequestLineTooLong", "More than 8,190 bytes. The connection ends.", of_server(414)),
+        412: Answer(
+            "PreconditionFailed",
+            "A read of another version than `If-Match` names, or a write with `If-Match` or `If-None-Match`.",
+            of(errors.PreconditionFailed()),
+        ),
+        413: Answer("PayloadTooLarge", "The body is over 4 MB (4,194,304 bytes).", of(errors.PayloadTooLarge())),
+        414: Answer(
+            "RequestLineTooLong",
+            "The request line is over 8,190 bytes. The server closes the connection.",
+            of_server(414),
+        ),
         415: Answer(
             "UnsupportedMediaType",
-            "`Content-Type` is not `application/json`, or names another charset than UTF-8.",
+            "`Content-Type` is not JSON in UTF-8, or the request has a `Content-Encoding`.",
             of(exceptions.UnsupportedMediaType("text/plain")),
         ),
-        417: Answer("ExpectationFailed", "`Expect` is not `100-continue`. The connection ends.", of_server(417)),
+        417: Answer(
+            "ExpectationFailed", "`Expect` is not `100-continue`. The server closes the connection.", of_server(417)
+        ),
         422: Answer(
             "IdempotencyKeyReused",
             "The Idempotency-Key was used with another body, or on another route of the same application.",
@@ -191,16 +178,19 @@ def shared() -> dict[int, Answer]:
         ),
         429: Answer(
             "RateLimited",
-            "Where an application's requests are limited: this was one too many. Nothing has happened.",
+            "The application has exceeded its rate limit, where one is set. Nothing has been done.",
             [Error("rate_limited", "Too many requests of this application. Try again later.")],
             RETRY_AFTER | rate_limit(True),
         ),
-        431: Answer("HeadersTooLarge", "A header of more than 8,190 bytes. The connection ends.", of_server(431)),
-        500: Answer("ServerFault", "A fault of ours.", [Error("error", "Server error.")]),
+        431: Answer(
+            "HeadersTooLarge", "A header is over 8,190 bytes. The server closes the connection.", of_server(431)
+        ),
+        500: Answer("ServerFault", "A fault of the server.", [Error("error", "Server error.")]),
         503: Answer(
             "Unavailable",
-            "`service_unavailable`: it cannot be done now, and nothing has happened. `outcome_unknown`: no answer came"
-            " in time; a write may have been accepted, or may be yet. Repeat a POST with the same Idempotency-Key.",
+            "`service_unavailable`: the request cannot be served now, and nothing has been done. `outcome_unknown`: no"
+            " answer came in time. A write may have been accepted, or may still be. Repeat a POST with the same"
+            " Idempotency-Key.",
             [*of(errors.ServiceUnavailable()), *of(errors.NoAnswer())],
             RETRY_AFTER,
         ),

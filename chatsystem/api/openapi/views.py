@@ -1,4 +1,4 @@
-"""The API's description, for programs and for people. Documented in docs/api.md."""
+"""Serves the OpenAPI description, and the /docs page that shows it. Documented in docs/api.md."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from rest_framework.renderers import JSONRenderer
 from rest_framework.request import Request
 
 from chatsystem.api.negotiation import AnyAccept
-from chatsystem.api.openapi.schema import Generator
+from chatsystem.api.openapi.generator import Generator
 
-#: The page loads nothing but files of ours; Swagger UI has its icons in data URLs.
+#: The page loads only our own files. Swagger UI has its icons in data URLs.
 CONTENT_SECURITY_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
     "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -22,7 +22,7 @@ CONTENT_SECURITY_POLICY = (
 
 @cache
 def as_json() -> bytes:
-    """It is the same for everybody and until the next release, and making it takes a tenth of a second."""
+    """Returns the description. It is cached: it never changes, and generating it takes a tenth of a second."""
     content: bytes = JSONRenderer().render(Generator().get_schema(public=True))
     return content
 

@@ -1,35 +1,49 @@
 #!lua
--- append: accepts a write. The number, the event and the receipt live and die together; nothing else accepts anything.
+-- append: accepts a write, and is the only way to. Number, event and receipt are written together or not at all.
 --
 -- KEYS  1 numbers (HASH)  2 clock (STRING)  3 log (STREAM)  4 pending (HASH)  5 hinted (STRING)  6 fence (STRING)
---       7 usage (HASH)  8 receipt (STRING)
+--       7 usage (HASH)  8 lease (STRING)  9 receipt (STRING)
 -- ARGV  1 token        of the application
 --       2 verb         'create' or 'update'
 --       3 parent       path of the parent; '' for an application
---       4 name         last part of the path: an application's token, the number that an update is for;
---                      '' when a create is to be given the next number
---       5 fertile      '1' when what is created has numbered children of its own
---       6 fingerprint  hash of the request, to tell a repeated one from another under the same key
+--       4 name         last part of the path: an application's token, or the number that an update is for;
+--                      '' for a create that gets the next number
+--       5 can_have_children  '1' if the created entity can have numbered children
+--       6 fingerprint  hash of the request, to detect a different request under the same key
 --       7 lifetime     of the receipt, in seconds
---       8 max_events   that the log may hold of the application
---       9 max_bytes    of text that the log may hold of it
+--       8 max_events   that the log may hold for the application
+--       9 max_bytes    of text that the log may hold for it
 --      10 …            texts, one for each event
 -- returns {status, arrival, name, hint}
 --       'ok'       accepted: arrival of the first event in microseconds, its number (or the name), '1' to hint a drain
---       'behind'   the database is older than what it had stored: nothing is accepted until somebody has looked
 --       'again'    this request was accepted before: the same arrival and name as then
---       'reused'   the receipt is another request's
---       'fence'    nobody has compared this Redis with the database: let it pass the fence, then ask again
---       'seed'     the number that the write depends on is not known here: seed it, then ask again
---       'missing'  no such child: the number was never given
+--       'reused'   the receipt belongs to another request
 --       'full'     the log holds as much of the application as it may
--- Whatever is not 'ok' has changed nothing.
-local numbers_key, clock_key, log_key, pending_key, hinted_key, fence_key, usage_key, receipt_key = unpack(KEYS)
-local token, verb, parent, name, fertile, fingerprint, lifetime, max_events, max_bytes = unpack(ARGV, 1, 9)
+--       'missing'  no such child: the number was never given
+--       'seed'     the number that the write depends on is not known here: seed it, then retry
+--       'fence'    this Redis has not been compared with the database: pass the fence, then retry
+--       'lease'    this Redis was not confirmed as the owner lately: confirm it, then retry
+--       'behind'   the database is older than what it had stored: the partition is halted until that is repaired
+--       'superseded'  the database takes events from another Redis: this one accepts nothing
+-- Every status except 'ok' has changed nothing.
+local numbers_key, clock_key, log_key, pending_key, hinted_key, fence_key, usage_key, lease_key, receipt_key = unpack(KEYS)
+local token, verb, parent, name, can_have_children, fingerprint, lifetime, max_events, max_bytes = unpack(ARGV, 1, 9)
 local FIRST_TEXT = 10
 local count = #ARGV - FIRST_TEXT + 1
 
-if redis.call('HEXISTS', pending_key, 'behind') == 1 then return {'behind'} end
+local behind, superseded = unpack(redis.call('HMGET', pending_key, 'behind', 'superseded'))
+if behind then return {'behind'} end
+if superseded then return {'superseded'} end
+
+-- The fence. A Redis that was restarted, restored or flushed is a new process, and a promoted one has a new replication
+-- id. Its numbers may be old, and an old number would be given a second time.
+local incarnation = incarnation_of_redis()
+local fence, clock = redis.call('GET', fence_key), redis.call('GET', clock_key)
+if not fence or not clock then return {'fence'} end
+local epoch, passed_by = string.match(fence, '^(%d+) (%x+)$')
+if passed_by ~= incarnation then return {'fence'} end
+-- The lease. An old primary that missed a failover has passed its fence too, but nothing it accepts is ever stored.
+if redis.call('GET', lease_key) ~= incarnation then return {'lease'} end
 
 local receipt = redis.call('GET', receipt_key)
 if receipt then
@@ -38,23 +52,14 @@ if receipt then
   return {'again', arrival, answered}
 end
 
--- The fence. A Redis that was restarted, restored or flushed is another process, one that was promoted has another
--- replication id; its numbers may be old, and an old number would be given a second time.
-local info = redis.call('INFO', 'server', 'replication')
-local incarnation = string.match(info, 'run_id:(%x+)') .. string.match(info, 'master_replid:(%x+)')
-local fence, clock = redis.call('GET', fence_key), redis.call('GET', clock_key)
-if not fence or not clock then return {'fence'} end
-local lineage, passed_by = string.match(fence, '^(%d+) (%x+)$')
-if passed_by ~= incarnation then return {'fence'} end
-
--- A number of another lineage is from before a loss. An absent one never means zero.
+-- A number from another epoch is from before a loss. A missing number never means zero.
 local last_number
 if parent ~= '' or verb == 'update' then
   local number = redis.call('HGET', numbers_key, parent ~= '' and parent or name)
   if not number then return {'seed'} end
-  local told_in
-  last_number, told_in = string.match(number, '^(%d+) (%S+)$')
-  if told_in ~= lineage then return {'seed'} end
+  local given_in
+  last_number, given_in = string.match(number, '^(%d+) (%S+)$')
+  if given_in ~= epoch then return {'seed'} end
 end
 if verb == 'update' and parent ~= '' and tonumber(name) > tonumber(last_number) then return {'missing'} end
 
@@ -64,11 +69,11 @@ local used_events, used_bytes = string.match(redis.call('HGET', usage_key, token
 used_events, used_bytes = used_events + count, used_bytes + bytes
 if used_events > tonumber(max_events) or used_bytes > tonumber(max_bytes) then return {'full'} end
 
--- Arrivals increase strictly, whatever the host's clock does: they order the writes and name the log's entries.
+-- Arrivals increase strictly, even if the host's clock is set back: they order the writes and name the log's entries.
 local time = redis.call('TIME')
 local arrival = math.max(tonumber(time[1]) * 1000000 + tonumber(time[2]), tonumber(clock) + 1)
 
--- A number as Lua would print it, 1.79e+15, has lost its last digits.
+-- Lua would print 1.79e+15 and lose the last digits.
 local function whole(number) return string.format('%.0f', number) end
 
 local numbered = name == ''
@@ -86,13 +91,13 @@ for i = 1, count do
   end
   redis.call('XADD', log_key, at .. '-0', 'verb', verb, 'path', path, 'text', text)
   redis.call('HSET', pending_key, path, at .. ' ' .. created .. ' ' .. text)
-  if verb == 'create' and fertile == '1' then
-    redis.call('HSET', numbers_key, path, '0 ' .. lineage)
+  if verb == 'create' and can_have_children == '1' then
+    redis.call('HSET', numbers_key, path, '0 ' .. epoch)
   end
 end
 
 if numbered then
-  redis.call('HSET', numbers_key, parent, whole(tonumber(last_number) + count) .. ' ' .. lineage)
+  redis.call('HSET', numbers_key, parent, whole(tonumber(last_number) + count) .. ' ' .. epoch)
 end
 redis.call('HSET', usage_key, token, whole(used_events) .. ' ' .. whole(used_bytes))
 redis.call('SET', clock_key, whole(arrival + count - 1))

@@ -1,28 +1,28 @@
 #!lua flags=no-writes
--- page: what is pending among a run of a parent's children. One round trip for a list.
+-- page: returns the pending view of a run of a parent's children. One round trip for a list.
 --
 -- KEYS  1 numbers (HASH)  2 pending (HASH)  3 clock (STRING)  4 fence (STRING)
 -- ARGV  1 parent    path of the parent
---       2 low       3 high      4 limit     the numbers asked for, at most `limit` of them …
---       5 from_low  '1' counted from the low end, '0' from the high end
--- returns {'behind'} when the database has lost what it had stored, else
---         {last number or false, version, pending values or false: one for each number of the run}
--- Until the version is another, whatever the parent's children are asked for has the same answer. It is false while
--- nobody has compared this Redis with the database, which may hold what this one does not know of.
+--       2 low       3 high      4 limit     the requested numbers, at most `limit` of them …
+--       5 from_low  '1': from the low end, '0': from the high end
+-- returns {'behind'} if the database has lost what it had stored, {'superseded'} if it takes events from another Redis,
+--         otherwise {last number or false, version, pending values or false: one for each number of the run}
+-- As long as the version is the same, every question about the parent's children has the same answer. The version is
+-- false while this Redis has not been compared with the database, which may hold events that this Redis does not know.
 local numbers_key, pending_key, clock_key, fence_key = unpack(KEYS)
 local parent = ARGV[1]
 local low, high, limit = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
 
-if redis.call('HEXISTS', pending_key, 'behind') == 1 then return {'behind'} end
+local behind, superseded = unpack(redis.call('HMGET', pending_key, 'behind', 'superseded'))
+if behind then return {'behind'} end
+if superseded then return {'superseded'} end
 
--- The same as in append.
-local info = redis.call('INFO', 'server', 'replication')
-local incarnation = string.match(info, 'run_id:(%x+)') .. string.match(info, 'master_replid:(%x+)')
+local incarnation = incarnation_of_redis()
 local fence, clock = redis.call('GET', fence_key), redis.call('GET', clock_key)
 local version = fence and clock and string.match(fence, ' (%x+)$') == incarnation and clock .. ' ' .. fence
 
 local last = string.match(redis.call('HGET', numbers_key, parent) or '', '^%d+')
--- Nothing can be pending under a parent that has no number here: append refuses it.
+-- Nothing is pending under a parent without a number: append refuses such a write.
 if not last then return {false, version, {}} end
 
 high = math.min(high, tonumber(last))

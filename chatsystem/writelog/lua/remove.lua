@@ -1,32 +1,37 @@
 #!lua flags=allow-oom
--- remove: forgets events that the database has committed. Runs in a full Redis too, or it would stay full.
+-- remove: removes events that the database has committed. Runs in a full Redis too: otherwise it would stay full.
 --
 -- KEYS  1 log (STREAM)  2 pending (HASH)  3 stored (STRING)  4 usage (HASH)  5 hinted (STRING)  6 work (HASH)
--- ARGV  1 through  arrival of the newest event committed: by arrival, not by count, so that a second remover cannot take
---                  what nobody has stored
---       2 events   of the log up to there, as JSON: their paths, their arrivals, the bytes of their texts, and the
---                  arrivals of those that stay in the pending view. It forgets the others, unless something newer is
+--       7 lease (STRING)
+-- ARGV  1 through  arrival of the newest committed event. An arrival, not a count, so that a second remover cannot take
+--                  events that are not stored
+--       2 events   the log's events up to there, as JSON: their paths, their arrivals, the bytes of their texts, and
+--                  the arrivals of those that stay in the pending view. The others leave it, unless something newer is
 --                  pending there
---       3 took     microseconds that the drain took, if one is to be counted; then
---       4 stored   its events, and
---       5 6        the fields of work that count a drain of this time, and of this size
--- returns {left, hinted}: how many events the log still holds, and 1 when a drain was asked for that has not begun
-local log_key, pending_key, stored_key, usage_key, hinted_key, work_key = unpack(KEYS)
+--       3 owner    run_id and replid of the Redis that the database named as its owner at the commit
+--       4 until    the end of its lease in milliseconds; '' and 0 to leave the lease as it is
+--       5 took     microseconds that the drain took, if it is counted in the metrics; then
+--       6 stored   its events, and
+--       7 8        the fields of work that count a drain of this duration and of this size
+-- returns {left, hinted}: the number of events in the log, and 1 if a drain was requested that has not started
+local log_key, pending_key, stored_key, usage_key, hinted_key, work_key, lease_key = unpack(KEYS)
 local through = tonumber(ARGV[1])
--- Pending entries that are looked at by one command: each holds a text.
+-- Pending entries that one command reads. Each holds a text.
 local AT_ONCE = 100
 
--- Who comes second finds that the log begins later: only what leaves it now is taken off the usage.
+-- A second remover finds that the log begins later. Only what leaves the log now is subtracted from the usage.
 local oldest = redis.call('XRANGE', log_key, '-', '+', 'COUNT', 1)[1]
 local first = oldest and tonumber(string.match(oldest[1], '^%d+')) or math.huge
 local paths, arrivals, sizes, staying = unpack(cjson.decode(ARGV[2]))
 local events, bytes, stays = {}, {}, {}
 
-if ARGV[3] then
-  redis.call('HINCRBY', work_key, 'took', ARGV[3])
-  redis.call('HINCRBY', work_key, 'events', ARGV[4])
-  redis.call('HINCRBY', work_key, ARGV[5], 1)
-  redis.call('HINCRBY', work_key, ARGV[6], 1)
+-- A drain that commits has confirmed the owner. Under load that happens more often than the sweep.
+if ARGV[3] ~= '' then redis.call('SET', lease_key, ARGV[3], 'PXAT', ARGV[4]) end
+if ARGV[5] then
+  redis.call('HINCRBY', work_key, 'took', ARGV[5])
+  redis.call('HINCRBY', work_key, 'events', ARGV[6])
+  redis.call('HINCRBY', work_key, ARGV[7], 1)
+  redis.call('HINCRBY', work_key, ARGV[8], 1)
 end
 for i, path in ipairs(paths) do
   if first <= arrivals[i] and arrivals[i] <= through then
@@ -38,22 +43,22 @@ end
 for _, arrival in ipairs(staying) do stays[arrival] = true end
 for from = 1, #paths, AT_ONCE do
   local to = math.min(from + AT_ONCE - 1, #paths)
-  local forgotten = {}
+  local removed = {}
   for i, pending in ipairs(redis.call('HMGET', pending_key, unpack(paths, from, to))) do
     local arrival = arrivals[from + i - 1]
     if pending and tonumber(string.match(pending, '^%d+')) == arrival and not stays[arrival] then
-      forgotten[#forgotten + 1] = paths[from + i - 1]
+      removed[#removed + 1] = paths[from + i - 1]
     end
   end
-  if #forgotten > 0 then redis.call('HDEL', pending_key, unpack(forgotten)) end
+  if #removed > 0 then redis.call('HDEL', pending_key, unpack(removed)) end
 end
--- What a database has once committed it has to hold for ever after: one that does not is an older copy (behind.py).
+-- A database must keep what it has committed. One that does not is an older copy (rollback_guard.py).
 if through > tonumber(redis.call('GET', stored_key) or 0) then redis.call('SET', stored_key, ARGV[1]) end
 
 redis.call('XTRIM', log_key, 'MINID', string.format('%.0f', through + 1))
 local left = redis.call('XLEN', log_key)
 if left == 0 then
-  -- An empty log uses nothing, whatever an older Redis brought back.
+  -- An empty log uses nothing, even if an older Redis brought back other figures.
   redis.call('DEL', usage_key)
 else
   for token, count in pairs(events) do

@@ -1,17 +1,17 @@
 #!lua flags=allow-oom
--- withdraw: forgets a dead event that somebody discarded. Reads go back to what is left of its entity.
+-- withdraw: removes a discarded event from the pending view. Reads go back to what is left of its entity.
 --
 -- KEYS  1 numbers (HASH)  2 pending (HASH)  3 clock (STRING)
 -- ARGV  1 path
 --       2 arrival  of the discarded event
---       3 instead  the pending value of the newest dead event that is left of the entity; '' when none is
---       4 verb     of the discarded event. Without its create an entity never was: its children get no more numbers,
---                  unless a seed finds it in the database
+--       3 instead  the pending value of the entity's newest remaining dead event; '' if there is none
+--       4 verb     of the discarded event. Without its create an entity never existed: its children get no more
+--                  numbers, unless a seed finds it in the database
 local numbers_key, pending_key, clock_key = unpack(KEYS)
 local path, arrival, instead, verb = unpack(ARGV)
 
 local pending = redis.call('HGET', pending_key, path)
--- What is newer is not this event's: an update in the log takes its own entry away.
+-- A newer entry belongs to another event: an update in the log, whose removal clears it.
 if pending and string.match(pending, '^%d+') == arrival then
   if instead == '' then
     redis.call('HDEL', pending_key, path)
@@ -20,6 +20,6 @@ if pending and string.match(pending, '^%d+') == arrival then
   end
 end
 if verb == 'create' then redis.call('HDEL', numbers_key, path) end
--- For those who keep answers: this one is another now.
+-- Invalidates cached responses.
 local clock = redis.call('GET', clock_key)
 if clock then redis.call('SET', clock_key, string.format('%.0f', tonumber(clock) + 1)) end

@@ -4,196 +4,176 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from django.conf import settings
 from elasticsearch import NotFoundError
 
-from search.backends.base import Hit, Hits, IndexState, Place, Scope, SearchBackend, SearchUnavailable
+from search.backends.base import Hits, IndexState, Position, Scope, SearchBackend, SearchUnavailable
 from search.backends.elasticsearch import bulk, indexes
-from search.backends.elasticsearch.client import client, patient_client, reaching
+from search.backends.elasticsearch.client import client, indexing_client, translated_errors
 from search.backends.elasticsearch.document import from_source
-from search.backends.elasticsearch.view import BEST_FIRST, WORST_FIRST, View, point_in_time
+from search.backends.elasticsearch.query import first_page, page_after, page_before
 from search.documents import Document
-from search.text import Query
+from search.tokenizer import Query
 
-#: Times that a writer looks again where the indexes are. Two rebuilds would have to end within one write for a third.
-LOOKS = 3
-#: Seconds after which the cluster forgets a removed document's version; its clock moves five times a second.
-FORGETTING = 0.5
+#: The number of times that a writer reads the aliases. For a third, two rebuilds would have to end within one write.
+WRITE_ATTEMPTS = 3
+#: Seconds after which the cluster has forgotten the version of a removed document. Its clock ticks five times a second.
+FORGET_SECONDS = 0.5
 
 
 class ElasticsearchBackend(SearchBackend):
     rebuilds_in_place = False
 
     def __init__(self) -> None:
-        # Slow searches hold this many of the web's threads, and leave the others to writes.
+        # A bulkhead: slow searches block at most this many of the web's threads, and leave the others to writes.
         self._searches = threading.BoundedSemaphore(settings.ELASTICSEARCH_SEARCHES)
 
     def index(self, documents: Sequence[Document]) -> None:
-        """Writes to the index in service and to the one that is being built, if there is one.
+        """Writes to the index in service and to the index being built, if there is one.
 
-        The aliases are read after the documents were: what is written to the one index alone was committed before the
-        other one existed, and is read by whoever builds it.
+        The aliases are read after the documents. If only one index existed then, the documents had been committed
+        before the other one was created, so the rebuild that fills it reads them from the database.
         """
-        with reaching():
-            for _ in range(LOOKS):
+        with translated_errors():
+            for _ in range(WRITE_ATTEMPTS):
                 try:
-                    return bulk.write(documents, self._written())
-                except bulk.Moved:
-                    # The index it was built for has taken its place. All is written again, or a document might be in
-                    # the old one alone.
+                    return bulk.write(documents, self._write_aliases())
+                except bulk.AliasMoved:
+                    # The index being built is now in service. Write everything again, or a document might be only in
+                    # the index that it replaced.
                     continue
-        raise SearchUnavailable("the indexes change places all the time")
+                except SearchUnavailable:
+                    if not indexes.discard_lost():
+                        raise
+        raise SearchUnavailable("the aliases keep moving")
 
     def remove(self, versions: Mapping[int, int]) -> None:
-        with reaching():
+        with translated_errors():
             held = self._get(versions)
             for id, found in held.items():
                 if found["_version"] == versions[id]:
                     self._remove(id, found)
-            # Until then the cluster would take an older version of it for a late one.
-            time.sleep(FORGETTING)
-            patient_client().indices.refresh(index=self._alias)
+            # Before this, the cluster would reject an older version of the document.
+            time.sleep(FORGET_SECONDS)
+            indexing_client().indices.refresh(index=self._alias)
 
     def search(
-        self, query: Query, scope: Scope, limit: int, *, after: Place | None = None, before: Place | None = None
+        self, query: Query, scope: Scope, limit: int, *, after: Position | None = None, before: Position | None = None
     ) -> Hits:
-        """A place is the hit's id and the number of hits before it: not its score, as in the FTS5 backend."""
+        """A position is the hit's id and the number of hits before it, as in the FTS5 backend. It has no score."""
         if not query:
             return Hits(0, [], False)
         if not self._searches.acquire(blocking=False):
-            raise SearchUnavailable("all searches that this process may have under way are")
+            raise SearchUnavailable("all searches that this process may run at once are in use")
         try:
-            with reaching():
+            with translated_errors():
                 return self._page(query, scope, limit, after, before)
         finally:
             self._searches.release()
 
     def count(self, through: int) -> int:
-        with reaching():
-            patient_client().indices.refresh(index=self._alias)
-            found = patient_client().count(index=self._alias, query={"range": {"id": {"lte": through}}})
+        with translated_errors():
+            indexing_client().indices.refresh(index=self._alias)
+            found = indexing_client().count(index=self._alias, query={"range": {"id": {"lte": through}}})
             return int(found["count"])
 
     def last_id(self) -> int:
-        with reaching():
-            patient_client().indices.refresh(index=self._alias)
-            found = patient_client().search(index=self._alias, size=0, aggs={"last": {"max": {"field": "id"}}})
+        with translated_errors():
+            indexing_client().indices.refresh(index=self._alias)
+            found = indexing_client().search(index=self._alias, size=0, aggs={"last": {"max": {"field": "id"}}})
             return int(found["aggregations"]["last"]["value"] or 0)
 
     def documents(self, low: int, high: int) -> dict[int, Document]:
-        """As they are at this moment: getting by id does not wait for a refresh."""
-        with reaching():
+        """Returns the documents as of now: reading by id does not wait for a refresh."""
+        with translated_errors():
             found = self._get(range(low + 1, high + 1))
         return {id: from_source(held["_source"]) for id, held in found.items()}
 
     def state(self) -> IndexState:
-        """Counts what a search finds by now."""
-        with reaching():
-            found = indexes.look(client())
+        """Returns the state with the number of documents that a search can find now."""
+        with translated_errors():
+            found = indexes.read_indexes(client())
             documents = client().count(index=self._alias)["count"] if found.live else 0
             return IndexState(found.live, int(documents), found.live is not None, found.building)
 
     def ping(self) -> None:
-        with reaching():
-            if indexes.look(client()).names:
+        with translated_errors():
+            if indexes.read_indexes(client()).names:
                 client().search(index=self._alias, size=0, track_total_hits=False)
 
     def is_complete(self) -> bool:
-        with reaching():
-            return indexes.look().live is not None
+        with translated_errors():
+            return indexes.read_indexes().live is not None
 
     @contextmanager
     def rebuild(self) -> Iterator[SearchBackend]:
-        """A new index beside the one in service, or the one that an earlier rebuild did not finish.
+        """Yields a new index beside the one in service, or the one that an earlier rebuild did not finish.
 
-        Left with an exception it stays as it is, and the indexer goes on to write to it.
+        After an exception it stays as it is, and the indexer continues to write to it.
         """
-        with reaching():
+        with translated_errors():
             indexes.begin()
         yield _Building()
-        with reaching():
+        with translated_errors():
             indexes.finish()
 
+    def unapplied_settings(self) -> list[str]:
+        with translated_errors():
+            return indexes.unapplied_settings()
+
     def drop_old(self) -> list[str]:
-        with reaching():
+        with translated_errors():
             return indexes.drop_old()
 
     @property
     def _alias(self) -> str:
-        """What is read."""
-        return indexes.live()
+        """The alias that is read."""
+        return indexes.live_alias()
 
-    def _written(self) -> list[str]:
-        written = indexes.look().written
-        if not written:
+    def _write_aliases(self) -> list[str]:
+        aliases = indexes.read_indexes().write_aliases
+        if not aliases:
             raise SearchUnavailable("there is no index; run manage.py reindex")
-        return written
+        return aliases
 
-    def _page(self, query: Query, scope: Scope, limit: int, after: Place | None, before: Place | None) -> Hits:
+    def _page(self, query: Query, scope: Scope, limit: int, after: Position | None, before: Position | None) -> Hits:
         try:
             if after is not None:
-                with point_in_time(query, scope) as view:
-                    return _page_after(view, limit, after)
+                return page_after(query, scope, self._alias, limit, after)
             if before is not None:
-                with point_in_time(query, scope) as view:
-                    return _page_before(view, limit, before)
-            return _hits(View(query, scope, index=self._alias).page(BEST_FIRST, limit + 1), limit, 0)
+                return page_before(query, scope, self._alias, limit, before)
+            return first_page(query, scope, self._alias, limit)
         except NotFoundError:
-            # Before the first message there is no index at all. Where there are others, this one is missing.
-            if indexes.look().names:
+            # No index exists until a worker has created the first one. If others exist, this one is missing.
+            if indexes.read_indexes().names:
                 raise
             return Hits(0, [], False)
 
-    def _get(self, ids: Sequence[int] | Mapping[int, object] | range) -> dict[int, Any]:
+    def _get(self, ids: Collection[int]) -> dict[int, Any]:
         if not ids:
             return {}
-        answer = patient_client().mget(index=self._alias, ids=[str(id) for id in ids])
-        if wrong := next((item for item in answer["docs"] if "error" in item), None):
-            raise SearchUnavailable(wrong["error"]["type"])
-        return {int(item["_id"]): item for item in answer["docs"] if item["found"]}
+        response = indexing_client().mget(index=self._alias, ids=[str(id) for id in ids])
+        if failed := next((item for item in response["docs"] if "error" in item), None):
+            raise SearchUnavailable(failed["error"]["type"])
+        return {int(item["_id"]): item for item in response["docs"] if item["found"]}
 
     def _remove(self, id: int, held: dict[str, Any]) -> None:
-        # Only if nobody has written it meanwhile (409).
-        patient_client().options(ignore_status=[404, 409]).delete(
+        # Only if nobody has written the document meanwhile (409).
+        indexing_client().options(ignore_status=[404, 409]).delete(
             index=self._alias, id=str(id), if_seq_no=held["_seq_no"], if_primary_term=held["_primary_term"]
         )
 
 
 class _Building(ElasticsearchBackend):
-    """The index that is being built, alone."""
+    """The index being built, alone."""
 
     @property
     def _alias(self) -> str:
-        return indexes.building()
+        return indexes.building_alias()
 
-    def _written(self) -> list[str]:
+    def _write_aliases(self) -> list[str]:
         return [self._alias]
-
-
-def _page_after(view: View, limit: int, place: Place) -> Hits:
-    first = place[1] + 1
-    if anchor := view.anchor(place):
-        return _hits(view.page(BEST_FIRST, limit + 1, anchor), limit, first)
-    count = view.page(BEST_FIRST, 0)["hits"]["total"]["value"]
-    return Hits(count, [], False)
-
-
-def _page_before(view: View, limit: int, place: Place) -> Hits:
-    found = view.page(WORST_FIRST, limit + 1, view.anchor(place))
-    size = min(len(found["hits"]["hits"]), limit)
-    return _hits(found, limit, max(place[1] - size, 0), backwards=True)
-
-
-def _hits(found: Any, limit: int, first: int, backwards: bool = False) -> Hits:
-    """`first` is the number of hits before the page. One more hit than the page has was asked for."""
-    documents = [from_source(hit["_source"]) for hit in found["hits"]["hits"]]
-    page = documents[:limit][:: -1 if backwards else 1]
-    return Hits(
-        found["hits"]["total"]["value"],
-        [Hit(document, (document.id, first + position)) for position, document in enumerate(page)],
-        len(documents) > limit,
-    )

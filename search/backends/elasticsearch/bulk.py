@@ -1,4 +1,4 @@
-"""Writing many documents at once, each answered for itself. Documented in docs/search.md."""
+"""Writes many documents in one request and checks the result of each. Documented in docs/search.md."""
 
 from __future__ import annotations
 
@@ -12,27 +12,27 @@ from typing import Any, NamedTuple
 from elasticsearch import ApiError
 
 from search.backends.base import SearchUnavailable
-from search.backends.elasticsearch.client import patient_client
+from search.backends.elasticsearch.client import indexing_client
 from search.backends.elasticsearch.document import to_source
 from search.documents import Document
 
 logger = logging.getLogger(__name__)
 
-#: Of one request. The cluster takes up to 100 MB, and works while the next one is made.
+#: Limits of one request. The cluster accepts up to 100 MB; smaller requests let it index one while the next is made.
 CHUNK_BYTES = 5_000_000
 CHUNK_OPERATIONS = 500
-#: Seconds before each new try of what the cluster was too busy for.
+#: Seconds before each retry of documents that the cluster was too busy for.
 BACKOFF = (0.1, 0.5, 1.0)
-#: How long the cluster may wait for a shard that is not there yet, as after its start. With the minute that it takes by
-#: itself it would be given up as one that hangs, and be asked again long after it was ready.
+#: How long the cluster waits for a shard that has not started yet. With its default of a minute, INDEXING_TIMEOUT would
+#: end the request first, and the cluster would get the next one long after it was ready.
 SHARD_TIMEOUT = "1s"
 
-#: What is left of an answer; the rest is longer than the documents.
-ANSWERED = ["errors", "items.*.status", "items.*.error.type"]
+#: The fields of a response that are read. The others are longer than the documents.
+RESPONSE_FIELDS = ["errors", "items.*.status", "items.*.error.type"]
 
 
-class Moved(Exception):
-    """An alias that was written to is gone: a rebuild ended meanwhile."""
+class AliasMoved(Exception):
+    """An alias that was written to is gone, because a rebuild ended meanwhile."""
 
 
 class Operation(NamedTuple):
@@ -42,21 +42,21 @@ class Operation(NamedTuple):
 
 
 def write(documents: Iterable[Document], aliases: Sequence[str]) -> None:
-    """Writes the documents to the index behind each alias; one that is older than what is there changes nothing.
+    """Writes the documents to the index behind each alias, except those of which it has a newer version.
 
-    What the cluster calls wrong (400) is logged and left out: no retry would mend it, and all after it would wait.
-    Raises Moved and SearchUnavailable, both with part of the documents written.
+    A document that the cluster rejects (400) is logged and skipped: no retry would succeed, and all later documents
+    would wait. Raises AliasMoved or SearchUnavailable, both after part of the documents may have been written.
     """
     chunks = _chunks(_operations(documents, aliases))
-    # The next one is made while the cluster is at the one before.
+    # A thread prepares the next request while the cluster handles this one.
     with ThreadPoolExecutor(1) as maker:
         coming = maker.submit(next, chunks, None)
         while chunk := coming.result():
             coming = maker.submit(next, chunks, None)
-            _send_in_tries(chunk)
+            _send_with_retries(chunk)
 
 
-def _send_in_tries(operations: list[Operation]) -> None:
+def _send_with_retries(operations: list[Operation]) -> None:
     for pause in (*BACKOFF, None):
         operations = _send(operations)
         if not operations:
@@ -89,39 +89,39 @@ def _chunks(operations: Iterator[Operation]) -> Iterator[list[Operation]]:
 
 
 def _send(operations: list[Operation]) -> list[Operation]:
-    """Returns those to be tried again."""
+    """Sends one request and returns the operations to retry."""
     lines = [line for operation in operations for line in (operation.action, operation.source)]
     try:
-        answer = patient_client().bulk(
-            operations=lines,  # type: ignore[arg-type]  # It takes lines that are JSON already.
+        response = indexing_client().bulk(
+            operations=lines,  # type: ignore[arg-type]  # The client accepts lines of JSON too.
             timeout=SHARD_TIMEOUT,
-            filter_path=ANSWERED,
+            filter_path=RESPONSE_FIELDS,
         )
     except ApiError as error:
-        if _is_passing(error.status_code):
+        if _is_temporary(error.status_code):
             return operations
         raise
-    if not answer["errors"]:
+    if not response["errors"]:
         return []
-    items = [item["index"] for item in answer["items"]]
+    items = [item["index"] for item in response["items"]]
     return [operation for operation, item in zip(operations, items, strict=True) if not _is_settled(operation, item)]
 
 
 def _is_settled(operation: Operation, item: dict[str, Any]) -> bool:
     status = item["status"]
-    # 409: the index holds a newer version, which is as good.
+    # 409: the index has a newer version, which counts as success.
     if status < 300 or status == 409:
         return True
     kind = item["error"]["type"]
     if status == 400:
-        logger.error("the index refuses message %s for good: %s", operation.id, kind)
+        logger.error("the index rejects message %s for good: %s", operation.id, kind)
         return True
     if status == 404:
-        raise Moved
-    if _is_passing(status):
+        raise AliasMoved
+    if _is_temporary(status):
         return False
-    raise SearchUnavailable(f"the cluster takes no documents: {status} {kind}")
+    raise SearchUnavailable(f"the cluster accepts no documents: {status} {kind}")
 
 
-def _is_passing(status: int) -> bool:
+def _is_temporary(status: int) -> bool:
     return status == 429 or status >= 500

@@ -1,4 +1,4 @@
-"""How the cluster is reached, and what its failures are here. Documented in docs/search.md."""
+"""Connects to the cluster and translates its errors. Documented in docs/search.md."""
 
 from __future__ import annotations
 
@@ -11,59 +11,61 @@ from django.conf import settings
 from django.dispatch import receiver
 from elasticsearch import ApiError, ConnectionTimeout, Elasticsearch, NotFoundError, TransportError
 
-from chatsystem.silence import gone_silent
+from chatsystem.signals import connection_stale
 from search.backends.base import SearchUnavailable
 
-#: Seconds that indexing waits for an answer: a cluster that is busy merging is slow and not away. Less than the lease
-#: of search.outbox: a cluster that hangs holds up one worker, and not another one with each lease.
-PATIENCE = 5.0
-#: Seconds that it waits for what the cluster knows by heart: its indexes.
-LOOK = 2.0
+#: Seconds that indexing waits for a response: a cluster that is busy merging is slow, not down. Less than the lease of
+#: search.outbox, so that a cluster that hangs blocks one worker and not another one with each lease.
+INDEXING_TIMEOUT = 5.0
+#: Seconds that it waits for a response that takes the cluster no work, such as the list of indexes.
+PROBE_TIMEOUT = 2.0
 
 
 def client() -> Elasticsearch:
-    """For searches: a client that waits ELASTICSEARCH_TIMEOUT, for a connection as for an answer."""
+    """Returns the client for searches. Its timeout for connecting and for responses is ELASTICSEARCH_TIMEOUT."""
     # Connections must not cross a fork.
     return _client(settings.ELASTICSEARCH_URL, settings.ELASTICSEARCH_TIMEOUT, os.getpid())
 
 
-def patient_client() -> Elasticsearch:
-    """For indexing: it waits PATIENCE."""
-    return _client(settings.ELASTICSEARCH_URL, PATIENCE, os.getpid())
+def indexing_client() -> Elasticsearch:
+    """Returns the client for indexing, with INDEXING_TIMEOUT."""
+    return _client(settings.ELASTICSEARCH_URL, INDEXING_TIMEOUT, os.getpid())
 
 
-def first_client() -> Elasticsearch:
-    """For the first question of a turn, a small one, asked twice: a connection that went silent while it was idle is
-    given up within LOOK, or it would cost each worker process its PATIENCE, one after the other.
+def probe_client() -> Elasticsearch:
+    """Returns a client for the first, cheap request of an indexing run. It tries twice within PROBE_TIMEOUT each.
+
+    It discovers connections that went stale while idle. Otherwise each worker process would wait INDEXING_TIMEOUT for
+    its own, one after the other.
     """
-    return patient_client().options(request_timeout=LOOK, retry_on_timeout=True)
+    return indexing_client().options(request_timeout=PROBE_TIMEOUT, retry_on_timeout=True)
 
 
 @cache
 def _client(url: str, timeout: float, process: int) -> Elasticsearch:
-    # One more try, for a connection that the cluster closed while it was idle. A time-out is not tried again: it would
-    # be waited for twice.
+    # One retry, for a connection that the cluster closed while it was idle. None after a timeout, which would double
+    # the wait.
     return Elasticsearch(url.split(","), request_timeout=timeout, max_retries=1, retry_on_timeout=False)
 
 
-@receiver(gone_silent)
+@receiver(connection_stale)
 def _drop_idle(**kwargs: object) -> None:
-    # Those in use are kept by who uses them.
+    # Whoever uses a client meanwhile keeps a reference to it.
     _client.cache_clear()
 
 
 @contextmanager
-def reaching() -> Iterator[None]:
-    """Whatever the cluster answers but what it was asked for, or does not answer, is SearchUnavailable."""
+def translated_errors() -> Iterator[None]:
+    """Turns every error of the cluster, and every missing response, into SearchUnavailable."""
     try:
         yield
     except ConnectionTimeout as error:
-        gone_silent.send(None)
+        connection_stale.send(None)
         raise SearchUnavailable(f"{type(error).__name__}: {error.message}") from error
     except TransportError as error:
         raise SearchUnavailable(f"{type(error).__name__}: {error.message}") from error
     except NotFoundError as error:
         raise SearchUnavailable("there is no index; run manage.py reindex") from error
     except ApiError as error:
-        # Its text may quote a document.
+        # Not str(error), which may quote a document.
         raise SearchUnavailable(f"{type(error).__name__}: {error.status_code} {error.message}") from error

@@ -1,4 +1,4 @@
-"""What the cluster holds of a message. Documented in docs/search.md."""
+"""The mapping, and how a message becomes a document of the cluster. Documented in docs/search.md."""
 
 from __future__ import annotations
 
@@ -9,59 +9,60 @@ from django_elasticsearch_dsl import Document as DslDocument
 from django_elasticsearch_dsl import fields
 from elasticsearch.dsl import MetaField
 
-from chatsystem.writelog.arrival import to_datetime, to_micros
-from search import text
+from chatsystem.writelog.events import to_datetime, to_micros
 from search.documents import Document
+from search.tokenizer import Word, ascii_terms, tokens
 
-#: Moves with the mapping, and with what search.text takes for a word. It is part of the index's name: an index of
-#: another version is not found, so it is neither searched nor written.
-SCHEMA_VERSION = 1
+#: Changes with the mapping and with the terms that search.tokenizer makes. It is part of the index's name, so an index
+#: of another version is neither searched nor written.
+SCHEMA_VERSION = 2
 
-#: Characters of a word whose beginnings are terms. A longer beginning is looked for among the long words.
+#: The length up to which each prefix of a word is a term. Longer prefixes are searched for in `long_words`.
 PREFIX_LENGTH = 20
 
-#: Stands wherever a CJK character has no CJK neighbour. Not a letter, so no query asks for it.
+#: Separates CJK characters that are not adjacent. Not a letter, so no query contains it.
 GAP = "·"
 
 
 class MessageDocument(DslDocument):
-    """The mapping. Its terms come from search.text, parted by spaces: no analyzer is needed that a plain node lacks.
+    """The mapping. Its terms come from search.tokenizer, separated by spaces, so that no analysis plugin is needed.
 
-    django-elasticsearch-dsl is not among INSTALLED_APPS: its signals would index within the request. The outbox does.
+    django-elasticsearch-dsl is not in INSTALLED_APPS, because its signals would index during the request. Messages are
+    indexed from the outbox instead.
     """
 
-    #: The beginnings of every word, so that "begins with" is one term: its bm25 is that of FTS5's prefix query.
+    #: The prefixes of every word, so that "begins with" is a query for one term, with the score of a term.
     prefixes = fields.TextField(analyzer="whitespace", index_options="freqs")
     long_words = fields.KeywordField(doc_values=False)
-    #: CJK characters, one each, for phrases.
+    #: The CJK characters, each a term, for phrases.
     runs = fields.TextField(analyzer="whitespace")
 
     id = fields.LongField()
     version = fields.LongField(index=False, doc_values=False)
     application_token = fields.KeywordField(doc_values=False)
-    #: A keyword, as it is only ever compared.
+    #: A keyword, because it is only tested for equality.
     chat_number = fields.KeywordField(doc_values=False)
     number = fields.LongField(index=False, doc_values=False)
     body = fields.KeywordField(index=False, doc_values=False)
-    #: Microseconds since 1970: the cluster's dates end at milliseconds.
+    #: Microseconds since 1970. The cluster's dates have only milliseconds.
     created_at = fields.LongField(index=False)
 
     class Meta:
         dynamic = MetaField("strict")
-        # Terms are made anew from the body; kept beside it, they would be most of the index.
+        # The terms can be computed from the body. Stored, they would be most of the index.
         source = MetaField(excludes=["prefixes", "long_words", "runs"])
 
 
 def mapping() -> dict[str, Any]:
-    told: dict[str, Any] = MessageDocument._doc_type.mapping.to_dict()
-    return told
+    found: dict[str, Any] = MessageDocument._doc_type.mapping.to_dict()
+    return found
 
 
 def to_source(document: Document) -> dict[str, Any]:
-    spoken, runs = _terms(document.body)
+    words, runs = _terms(document.body)
     return {
-        "prefixes": " ".join(_beginnings(term[:PREFIX_LENGTH]) for term in spoken),
-        "long_words": [term for term in spoken if len(term) > PREFIX_LENGTH],
+        "prefixes": " ".join(_prefixes(word[:PREFIX_LENGTH]) for word in words),
+        "long_words": [word for word in words if len(word) > PREFIX_LENGTH],
         "runs": runs,
         "id": document.id,
         "version": document.version,
@@ -74,18 +75,26 @@ def to_source(document: Document) -> dict[str, Any]:
 
 
 def _terms(body: str) -> tuple[list[str], str]:
-    """Those that are words, and the runs of CJK characters."""
+    """Returns the words, and the CJK terms with their gaps."""
     if body.isascii():
-        return text.ascii_terms(body), ""
-    words = list(text.words_and_gaps(body))
-    spoken = [word.term for word in words if word and not word.cjk]
-    runs = [word.term if word and word.cjk else GAP for word in words]
-    return spoken, " ".join(runs) if len(spoken) < len(words) else ""
+        return ascii_terms(body), ""
+    words: list[str] = []
+    runs: list[str] = []
+    has_runs = False
+    for token in tokens(body):
+        if token and token.cjk:
+            has_runs = True
+            runs += token.terms
+            continue
+        runs.append(GAP)
+        if isinstance(token, Word):
+            words.append(token.term)
+    return words, " ".join(runs) if has_runs else ""
 
 
 @lru_cache(maxsize=16_384)
-def _beginnings(word: str) -> str:
-    """Kept, since most words come again and again."""
+def _prefixes(word: str) -> str:
+    """Returns the word's prefixes. Cached, because most words occur again and again."""
     return " ".join(word[:length] for length in range(1, len(word) + 1))
 
 

@@ -1,4 +1,4 @@
-"""Makes the search index anew from the database. Documented in docs/search.md."""
+"""`manage.py reindex`. Documented in docs/search.md."""
 
 from __future__ import annotations
 
@@ -13,44 +13,48 @@ from messages_app.models import Message
 from search import outbox
 from search.backends import get_backend
 from search.backends.base import SearchUnavailable
-from search.comparison import differences
-from search.reindexing import Incomplete, reindex
+from search.reindex import Incomplete, differences, reindex
 
-#: Differences that are told one by one.
-TOLD = 20
+#: The number of differences that are listed.
+LISTED = 20
 
 
 class Command(BaseCommand):
-    help = "Makes the search index equal to the database. Safe while writes go on; run it again when it was stopped."
+    help = "Makes the search index equal to the database. Safe during writes. If it is stopped, run it again."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        one = parser.add_mutually_exclusive_group()
-        one.add_argument("--verify", action="store_true", help="Only compare the two, and change nothing.")
-        one.add_argument("--drop-old", action="store_true", help="Only delete the indexes that are out of service.")
+        modes = parser.add_mutually_exclusive_group()
+        modes.add_argument("--verify", action="store_true", help="Only compare the two; change nothing.")
+        modes.add_argument("--drop-old", action="store_true", help="Only delete the indexes that are out of service.")
 
     def handle(self, *, verify: bool, drop_old: bool, **options: object) -> None:
         try:
             self._verify() if verify else self._drop_old() if drop_old else self._reindex()
         except SearchUnavailable as error:
-            raise CommandError(f"The index is away: {error}. Run the command again when it is back.") from error
+            raise CommandError(f"The index is down: {error}. Run the command again when it is up.") from error
 
     def _reindex(self) -> None:
         total = Message.objects.count()
         started = time.monotonic()
         self.stdout.write(f"Indexing {total:,} messages.")
-        # On a terminal only (disable=None), and on stderr, so that the output stays plain lines.
+        # Only on a terminal (disable=None), and on stderr, so that the output remains plain lines.
         with tqdm(total=total, unit=" messages", unit_scale=True, disable=None) as bar:
             try:
                 outcome = reindex(get_backend(), bar.update)
             except Incomplete as error:
-                raise CommandError(f"{error}. Next: `manage.py reindex --verify` tells which.") from error
+                raise CommandError(f"{error}. Next: `manage.py reindex --verify` lists them.") from error
         seconds = time.monotonic() - started
-        removed = f", {outcome.removed:,} that are of no message removed" if outcome.removed else ""
+        removed = f", {outcome.removed:,} documents without a message removed" if outcome.removed else ""
         self.stdout.write(
             f"{outcome.messages:,} messages are in the index{removed}: "
             f"{seconds:.1f} s, {outcome.messages / seconds:,.0f} a second."
         )
+        self._tell_unapplied_settings()
         self.stdout.write("Next: GET /search/<words>, or `manage.py reindex --verify` to compare every body.")
+
+    def _tell_unapplied_settings(self) -> None:
+        for sentence in get_backend().unapplied_settings():
+            self.stdout.write(sentence)
 
     def _drop_old(self) -> None:
         dropped = get_backend().drop_old()
@@ -60,11 +64,12 @@ class Command(BaseCommand):
 
     def _verify(self) -> None:
         self.stdout.write(f"{outbox.lag()}.")
+        self._tell_unapplied_settings()
         found = differences(get_backend())
-        told = list(islice(found, TOLD))
-        for difference in told:
+        listed = list(islice(found, LISTED))
+        for difference in listed:
             self.stdout.write(str(difference))
-        count = len(told) + sum(1 for _ in found)
+        count = len(listed) + sum(1 for _ in found)
         if count:
             raise CommandError(f"The index and the database differ in {count:,} messages. Next: `manage.py reindex`.")
         self.stdout.write(f"The index equals the database: {Message.objects.count():,} messages.")

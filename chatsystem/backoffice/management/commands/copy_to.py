@@ -1,4 +1,4 @@
-"""Moves into another database: copies everything, and compares it. Documented in docs/operations.md."""
+"""Moves to another database: copies everything and compares both. Documented in docs/databases.md."""
 
 from __future__ import annotations
 
@@ -12,48 +12,48 @@ from django.db import DatabaseError, InterfaceError, OperationalError, connectio
 from django.db.models import Model
 from tqdm import tqdm
 
-from chatsystem.backoffice import copying
+from chatsystem.backoffice import database_copy
 from chatsystem.writelog.management.command import services
 
 
 class Command(BaseCommand):
-    help = "Copies everything from the present database (DATABASE_URL, or the embedded one) to another, which is empty."
+    help = "Copies everything from the current database (DATABASE_URL, or the embedded one) to an empty one."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("database_url", help="Where to: mysql://user:password@host:3306/name")
-        parser.add_argument("--resume", action="store_true", help="Go on with a copy that was interrupted.")
+        parser.add_argument("database_url", help="the target, as mysql://user:password@host:3306/name")
+        parser.add_argument("--resume", action="store_true", help="continue an interrupted copy")
 
     def handle(self, *, database_url: str, resume: bool, **options: object) -> None:
         try:
             with services():
                 self._copy(database_url, resume)
-        except copying.CannotCopy as error:
+        except database_copy.CannotCopy as error:
             raise CommandError(str(error)) from error
 
     def _copy(self, database_url: str, resume: bool) -> None:
         started = time.monotonic()
-        copying.open_target(database_url)
-        with copying.stopped():
-            copying.expect_migrated()
-            # Looks at the server's configuration first.
-            call_command("migrate", database=copying.TARGET, verbosity=0, interactive=False)
+        database_copy.open_target(database_url)
+        with database_copy.stopped():
+            database_copy.expect_migrated()
+            # This also checks the server's configuration.
+            call_command("migrate", database=database_copy.TARGET, verbosity=0, interactive=False)
             if not resume:
-                copying.expect_empty()
-            copying.clear_what_migrate_made()
-            rows = copying.total()
-            self._walk("Copying", rows, copying.copy)
-            connections[copying.TARGET].check_constraints()
-            self._walk("Comparing", rows, copying.compare)
+                database_copy.expect_empty()
+            database_copy.clear_what_migrate_made()
+            rows = database_copy.total()
+            self._walk("Copying", rows, database_copy.copy)
+            connections[database_copy.TARGET].check_constraints()
+            self._walk("Comparing", rows, database_copy.compare)
         self.stdout.write(
             f"{rows:,} rows copied in {time.monotonic() - started:.1f} s, and each compared. "
             "Next: start the product with that DATABASE_URL, on the same DATA_DIR or Redis; what is still in the write "
             "log is stored there. Do not start it on the old database again: it would take new writes away."
         )
 
-    def _walk(self, what: str, rows: int, step: Callable[[type[Model], copying.Progress], None]) -> None:
-        # On a terminal only (disable=None), and on stderr, so that the output stays plain lines.
+    def _walk(self, what: str, rows: int, step: Callable[[type[Model], database_copy.Progress], None]) -> None:
+        # On stderr, and only on a terminal (disable=None), so that stdout has only plain lines.
         with tqdm(total=rows, desc=what, unit=" rows", unit_scale=True, disable=None) as bar:
-            for model in copying.models():
+            for model in database_copy.models():
                 try:
                     step(model, bar.update)
                 except (OperationalError, InterfaceError):

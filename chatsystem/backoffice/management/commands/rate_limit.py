@@ -1,4 +1,4 @@
-"""Tells how much of its rate limit an application has left. Documented in docs/operations.md."""
+"""Shows or resets the rate limit of an application. Documented in docs/settings.md."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from redis import RedisError
 
-from chatsystem.api import ratelimit
+from chatsystem.api import rate_limit
 
 
 class Command(BaseCommand):
-    help = "Tells how many requests an application may make now, under RATE_LIMIT and RATE_LIMIT_BURST."
+    help = "Shows how many requests an application may make now, under RATE_LIMIT and RATE_LIMIT_BURST."
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("token", help="the application's")
-        parser.add_argument("--reset", action="store_true", help="let it begin anew, with all of its burst")
+        parser.add_argument("token", help="the application's token")
+        parser.add_argument("--reset", action="store_true", help="fill the bucket first")
 
     def handle(self, token: str, reset: bool, **options: object) -> None:
-        if not ratelimit.TOKEN.fullmatch(token):
+        if not rate_limit.TOKEN.fullmatch(token):
             raise CommandError("This is not a token: 32 characters of 0-9a-f.")
         if not settings.RATE_LIMIT:
             raise CommandError(
@@ -25,8 +25,8 @@ class Command(BaseCommand):
             )
         try:
             if reset:
-                ratelimit.fill(token)
-            bucket = ratelimit.look(token)
+                rate_limit.fill(token)
+            bucket = rate_limit.look(token)
         except RedisError as error:
             raise CommandError(f"The cache is away ({error}): nothing is limited until it is back.") from error
         told = f"{bucket.left:,} of {settings.RATE_LIMIT_BURST:,} requests are left"

@@ -1,10 +1,10 @@
-// The operations page: asks for the snapshot every two seconds while somebody looks, and shows it.
+// The operations page. It polls the snapshot every two seconds while the page is visible.
 
 import {plot, rateNow, remember} from "./plot.js";
 
-const POLL = 2_000;         // milliseconds between an answer and the next question
-const PATIENCE = 15_000;     // milliseconds until an answer counts as lost
-const LATE = 10;            // seconds from which on what waits is told as late
+const POLL = 2_000;         // milliseconds between a response and the next request
+const TIMEOUT = 15_000;     // milliseconds until a request times out
+const LATE = 10;            // seconds after which a lag is an alarm
 
 const root = document.getElementById("operations");
 const byId = (id) => document.getElementById(id);
@@ -24,7 +24,7 @@ function duration(seconds) {
 
 const ago = (seconds) => (seconds < 1 ? "just now" : `${duration(seconds)} ago`);
 
-// Only what has changed is written: a live region speaks when it is written to.
+// Writes only changes, because screen readers announce every write to a live region.
 function write(element, text) {
     if (element.textContent !== text) element.textContent = text;
 }
@@ -38,7 +38,7 @@ function figure(id, text, alarming = false) {
     alarm(byId(id).parentElement, alarming);
 }
 
-// What the snapshot tells ---------------------------------------------------------------------------------------------
+// The snapshot --------------------------------------------------------------------------------------------------------
 
 function service(name, state, good) {
     write(byId(`service-${name}`).querySelector("b"), state);
@@ -46,10 +46,10 @@ function service(name, state, good) {
 }
 
 function showServices({log, database, index}) {
-    service("state", log ? "answers" : "away", log);
-    service("database", database ? "answers" : "away", database);
-    service("search", index ? "answers" : "away", index);
-    service("workers", !log ? "unknown" : log.workers ? "at work" : "silent", log?.workers);
+    service("state", log ? "up" : "down", log);
+    service("database", database ? "up" : "down", database);
+    service("search", index ? "up" : "down", index);
+    service("workers", !log ? "unknown" : log.workers ? "up" : "down", log?.workers);
 }
 
 function showWrites(log, history) {
@@ -65,8 +65,8 @@ function showLag(id, amount, seconds, late) {
     figure(id, amount === null ? "unknown" : whole.format(amount));
     const note = byId(late);
     const isLate = seconds > LATE;
-    write(note, amount === null ? "" : !amount ? "Nothing waits."
-        : `The oldest has waited for ${duration(seconds)}${isLate ? ": that is late" : ""}.`);
+    write(note, amount === null ? "" : !amount ? "Nothing is waiting."
+        : `The oldest has waited for ${duration(seconds)}${isLate ? ", which is late" : ""}.`);
     note.classList.add("ops-note");
     alarm(note, isLate);
 }
@@ -77,20 +77,20 @@ function level(events) {
 
 function showPartitions(log) {
     const summary = byId("partition-summary");
-    if (!log) return write(summary, "Unknown while the state Redis is away.");
+    if (!log) return write(summary, "Unknown while the state Redis is down.");
     [...byId("partition-grid").children].forEach((cell, partition) => {
         const events = log.waiting[partition] ?? 0;
         const halted = log.halted.includes(partition);
         cell.dataset.level = halted ? "halted" : level(events);
-        cell.title = `Partition ${partition}: ${plural(events, "event waits", "events wait")}${halted ? ", halted" : ""}`;
+        cell.title = `Partition ${partition}: ${plural(events, "event waiting", "events waiting")}${halted ? ", halted" : ""}`;
     });
     const fullest = Object.entries(log.waiting).sort((a, b) => b[1] - a[1]);
     const told = fullest.slice(0, 5).map(([partition, events]) => `${partition} (${whole.format(events)})`).join(", ");
     const holding = !fullest.length ? "All are empty."
         : `${fullest.length} of 64 ${fullest.length === 1 ? "holds" : "hold"} events: ${told}${fullest.length > 5 ? ", …" : "."}`;
     const halted = !log.halted.length ? "None is halted."
-        : `${log.halted.length} halted, since the database is older than it was: ${log.halted.slice(0, 5).join(", ")}`
-        + `${log.halted.length > 5 ? ", …" : "."} docs/runbook.md tells what to do.`;
+        : `${log.halted.length} halted, because the database is older than the log: ${log.halted.slice(0, 5).join(", ")}`
+        + `${log.halted.length > 5 ? ", …" : "."} See docs/runbook.md.`;
     write(summary, `${holding} ${halted}`);
     alarm(summary, log.halted.length > 0);
     summary.classList.add("ops-note");
@@ -99,26 +99,26 @@ function showPartitions(log) {
 
 function showIndex(index) {
     figure("index-documents", index ? whole.format(index.documents) : "unknown");
-    write(byId("index-state"), !index ? "The index is away."
+    write(byId("index-state"), !index ? "The index is down."
         : `${index.name ?? "There is no index yet"}: ${index.complete ? "complete" : "being filled"}`
-        + `${index.building ? `; ${index.building} is being built` : ""}. Asked every 10 s.`);
+        + `${index.building ? `; ${index.building} is being built` : ""}. Updated every 10 s.`);
 }
 
 function showReconcile(reconcile) {
     figure("reconcile-drifts", reconcile ? whole.format(reconcile.drifts) : "unknown", reconcile?.drifts > 0);
-    write(byId("reconcile-age"), !reconcile ? "Nobody has looked yet."
-        : `Looked ${ago(reconcile.seconds)}. ${reconcile.drift_seconds === null ? "No drift was ever found."
+    write(byId("reconcile-age"), !reconcile ? "Not checked yet."
+        : `Checked ${ago(reconcile.seconds)}. ${reconcile.drift_seconds === null ? "No drift has been found."
             : `Drift was last found ${ago(reconcile.drift_seconds)}.`}`);
 }
 
 // Jobs ----------------------------------------------------------------------------------------------------------------
 
 const OUTCOMES = {
-    waiting: () => "Waits for a worker.",
-    running: () => "Under way.",
-    done: (run) => `Done: ${run.told}`,
-    failed: (run) => `Failed: ${run.told}`,
-    lost: () => "Nothing was heard of it for a minute: its worker was killed, or none was free. Start it again.",
+    waiting: () => "Waiting for a worker.",
+    running: () => "Running.",
+    done: (run) => `Done: ${run.outcome}`,
+    failed: (run) => `Failed: ${run.outcome}`,
+    lost: () => "No heartbeat for a minute: its worker was killed, or none was free. Start it again.",
 };
 
 function showJobs(jobs) {
@@ -130,12 +130,12 @@ function showJobs(jobs) {
         const outcome = row.querySelector(".ops-outcome");
         write(outcome, `${OUTCOMES[run.status](run)} (${run.by}, ${when})`);
         alarm(outcome, run.status === "failed" || run.status === "lost");
-        const [bar, told] = row.querySelector(".ops-progress").children;
+        const [bar, amount] = row.querySelector(".ops-progress").children;
         bar.parentElement.hidden = run.status !== "running";
         bar.max = Math.max(run.total ?? 1, 1);
         if (run.total === null) bar.removeAttribute("value");
         else bar.value = run.done;
-        write(told, run.total === null ? whole.format(run.done) : `${whole.format(run.done)} of ${whole.format(run.total)}`);
+        write(amount, run.total === null ? whole.format(run.done) : `${whole.format(run.done)} of ${whole.format(run.total)}`);
         row.querySelector("button").setAttribute("aria-disabled", active);
     }
 }
@@ -146,26 +146,26 @@ root.addEventListener("submit", (event) => {
 
 // The connection ------------------------------------------------------------------------------------------------------
 
-let answered = null;        // when the last answer came
+let lastResponse = null;        // when the last response came
 let timer = null;
-let asking = false;
+let polling = false;
 
-function tell(text, stale) {
+function showConnection(text, stale) {
     write(byId("connection"), text);
     root.toggleAttribute("data-stale", stale);
 }
 
 async function poll() {
     clearTimeout(timer);
-    if (asking) return;
-    asking = true;
+    if (polling) return;
+    polling = true;
     try {
-        const response = await fetch(root.dataset.snapshot, {signal: AbortSignal.timeout(PATIENCE)});
-        if (response.status === 403) return tell("You are logged out, or no longer staff. Load the page again to log in.", true);
+        const response = await fetch(root.dataset.snapshot, {signal: AbortSignal.timeout(TIMEOUT)});
+        if (response.status === 403) return showConnection("You are logged out, or no longer staff. Reload the page to log in.", true);
         if (!response.ok) throw new Error(`status ${response.status}`);
         const snapshot = await response.json();
         if (document.hidden) return;
-        answered = Date.now();
+        lastResponse = Date.now();
         showServices(snapshot);
         showWrites(snapshot.log, snapshot.history);
         showLag("log-events", snapshot.log && Object.values(snapshot.log.waiting).reduce((a, b) => a + b, 0), snapshot.log?.seconds, "log-age");
@@ -175,23 +175,23 @@ async function poll() {
         showIndex(snapshot.index);
         showReconcile(snapshot.reconcile);
         showJobs(snapshot.jobs);
-        tell("Live.", false);
+        showConnection("Live.", false);
     } catch {
-        tell("The server does not answer. These are its last figures.", true);
+        showConnection("The server does not answer. These are the last figures.", true);
     } finally {
-        asking = false;
+        polling = false;
         if (!document.hidden) timer = setTimeout(poll, POLL);
     }
 }
 
 function showAge() {
-    if (answered !== null) write(byId("age"), `Figures are ${Math.round((Date.now() - answered) / 1_000)} s old.`);
+    if (lastResponse !== null) write(byId("age"), `Figures are ${Math.round((Date.now() - lastResponse) / 1_000)} s old.`);
 }
 
 document.addEventListener("visibilitychange", () => {
     if (!document.hidden) return poll();
     clearTimeout(timer);
-    tell("Paused while nobody looks.", true);
+    showConnection("Paused while the page is hidden.", true);
 });
 new ResizeObserver(() => plot(byId("plot"))).observe(byId("plot"));
 setInterval(showAge, 1_000);

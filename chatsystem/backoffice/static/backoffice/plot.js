@@ -1,8 +1,8 @@
-// Rates, and their plot. Totals come from the server; a rate is the difference of two, exact however seldom they are asked for.
+// Rates and their plot. The server sends totals. A rate is the difference of two totals, so it is exact at any interval.
 
 const SPAN = 300;           // seconds that the plot shows
-const STEP = 3;             // seconds that one point of it is the average of
-const NOW = 4;              // seconds that the figures above it are the average of
+const STEP = 3;             // seconds that each point averages
+const NOW = 4;              // seconds that the figures above the plot average
 
 const whole = new Intl.NumberFormat("en", {maximumFractionDigits: 0});
 const short = new Intl.NumberFormat("en", {notation: "compact", maximumFractionDigits: 1});
@@ -12,7 +12,7 @@ let samples = [];           // [acknowledged, stored, at], oldest first
 export function remember(found) {
     const known = new Map([...samples, ...found].map((sample) => [sample[2], sample]));
     const ordered = [...known.values()].sort((a, b) => a[2] - b[2]);
-    // A total that is lower than before is that of another Redis: what was before cannot be compared with it.
+    // A total that decreases comes from another Redis, and cannot be compared with earlier ones.
     const restart = ordered.findLastIndex((sample, i) => i > 0 && sample[0] < ordered[i - 1][0]);
     samples = ordered.slice(Math.max(restart, 0)).filter((sample) => sample[2] > ordered.at(-1)[2] - SPAN - STEP);
 }
@@ -31,7 +31,7 @@ function rate(which, from, to) {
     return before === null || after === null ? null : Math.max(after - before, 0) / (to - from);
 }
 
-// The average of the last seconds; null while that cannot be told.
+// Returns the average of the last seconds, or null while it is unknown.
 export function rateNow(which) {
     if (samples.length < 2) return null;
     const now = samples.at(-1)[2];
@@ -94,6 +94,6 @@ export function plot(svg) {
     }
     svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
     svg.setAttribute("aria-label",
-        `Acknowledged and stored a second in the last five minutes. The highest was ${whole.format(highest)}.`);
+        `Acknowledged and stored writes per second in the last five minutes. The highest was ${whole.format(highest)}.`);
     svg.replaceChildren(...parts);
 }

@@ -1,4 +1,4 @@
-"""Takes an older database as it is. Documented in docs/runbook.md."""
+"""Accepts an older database as it is. Documented in docs/runbook.md."""
 
 from __future__ import annotations
 
@@ -8,52 +8,55 @@ from datetime import datetime
 from django.core.management.base import BaseCommand, CommandError
 from django.db import transaction
 
-from chatsystem.writelog import behind, log
-from chatsystem.writelog.arrival import to_datetime
+from chatsystem.writelog import ownership, rollback_guard
+from chatsystem.writelog.events import to_datetime
 from chatsystem.writelog.management.command import services
 from chatsystem.writelog.models import Partition
+from chatsystem.writelog.redis_client import groups
 
 
 class Command(BaseCommand):
     help = (
-        "Accepts that a database which is older than it was (a restored dump) has lost what it stored since, and lets "
-        "writes go on. Lost numbers are not given again."
+        "Accepts an older database (a restored dump) as it is and resumes writes. What it lost stays lost. "
+        "Lost numbers are not given again."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("--yes", action="store_true", help="Do it; without, only tell what is missing.")
+        parser.add_argument("--yes", action="store_true", help="Accept the loss. Without it: only print what is lost.")
 
     def handle(self, *, yes: bool, **options: object) -> None:
         with services():
-            partitions = behind.look()
+            partitions = [p for group in groups() for p in rollback_guard.partitions_behind(group)]
             if not partitions:
-                self.stdout.write("The database is as new as it was: nothing to accept.")
+                self.stdout.write("The database has lost nothing: there is nothing to accept.")
                 return
             for partition in partitions:
                 had, has = self._through(partition)
-                self.stdout.write(f"partition {partition}: had stored all until {had}, now holds all until {has}")
+                self.stdout.write(f"partition {partition}: had stored all until {had}, now has all until {has}")
             if not yes:
                 raise CommandError(
-                    f"{len(partitions)} partitions are behind, and halted. Bring the database forward (binary log) and "
-                    "they go on by themselves; or accept that what is missing is lost: run this again with --yes."
+                    f"{len(partitions)} partitions are behind and halted. Bring the database forward (binary log), and "
+                    "they resume by themselves. To accept the loss instead, run this again with --yes."
                 )
             for partition in partitions:
                 self._accept(partition)
+            # The restored copy names the owner of its day.
+            ownership.set_owner()
         self.stdout.write(
-            f"Accepted: {len(partitions)} partitions go on, after the last number that was ever given. "
-            "Next: `manage.py reindex`, which takes what was lost out of the search, and `manage.py recount`."
+            f"Accepted: {len(partitions)} partitions resume, after the last number that was ever given. "
+            "Next: `manage.py reindex`, which removes lost messages from the search, and `manage.py recount`."
         )
 
     @staticmethod
     def _through(partition: int) -> tuple[datetime | str, datetime | str]:
         row = Partition.objects.get(pk=partition)
-        return to_datetime(log.stored_through(partition)), (
+        return to_datetime(rollback_guard.stored_through(partition)), (
             to_datetime(row.drained_through) if row.drained_through else "the beginning"
         )
 
     @staticmethod
     def _accept(partition: int) -> None:
-        # Not `partitions.locked`, which refuses a row like this one.
+        # Not `partitions.locked`, which refuses such a row.
         with transaction.atomic(durable=True):
             row = Partition.objects.select_for_update().get(pk=partition)
-            log.accept(partition, row.drained_through)
+            rollback_guard.accept_database(partition, row.drained_through)

@@ -1,4 +1,4 @@
-"""Proves every count that a parent carries, and repairs it. Documented in docs/counts.md."""
+"""Verifies and repairs all counts. Documented in docs/counts.md."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Command(BaseCommand):
     help = "Counts the chats of every application and the messages of every chat, and repairs the counts that differ."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("--dry-run", action="store_true", help="Only print what differs, and change nothing.")
+        parser.add_argument("--dry-run", action="store_true", help="Only print what differs. Changes nothing.")
 
     def handle(self, *, dry_run: bool, **options: object) -> None:
         with services():
@@ -27,9 +27,9 @@ class Command(BaseCommand):
         checked, found = 0, 0
         for count in all_counts():
             total = count.parent._default_manager.count()
-            # On a terminal only (disable=None), and on stderr, so that the output stays plain lines.
+            # Only on a terminal (disable=None) and on stderr, so that the output stays plain lines.
             with tqdm(total=total, desc=str(count), unit=" parents", unit_scale=True, disable=None) as bar:
-                for looked_at, drifts in count.prove(repair=not dry_run):
+                for looked_at, drifts in count.verify(repair=not dry_run):
                     with tqdm.external_write_mode():
                         for drift in drifts:
                             self.stdout.write(self._line(count, drift, dry_run))
@@ -40,7 +40,7 @@ class Command(BaseCommand):
 
     @staticmethod
     def _line(count: ChildCount, drift: Drift, dry_run: bool) -> str:
-        # A token is the key to its application's data: six characters tell it from its neighbours and open nothing.
+        # A token grants access to its application. Six characters identify it and grant nothing.
         had = "is" if dry_run else "was"
         return (
             f"{count} of id {drift.parent_id} (token {drift.token[:6]}…) {had} {drift.stored}, counted {drift.actual}"
@@ -53,5 +53,5 @@ class Command(BaseCommand):
             outcome, following = f"{found:,} drifted", "`manage.py recount` repairs them"
         else:
             outcome = f"{found:,} drifted and repaired"
-            following = "rows that something else than the drain wrote or deleted are the likely cause"
+            following = "the likely cause is something other than the drain that wrote or deleted rows"
         self.stdout.write(f"{checked:,} parents checked in {seconds:.1f} s: {outcome}. Next: {following}.")

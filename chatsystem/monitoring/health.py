@@ -1,0 +1,171 @@
+"""Liveness and readiness. Documented in docs/operations.md."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+
+from django.db import OperationalError, connection
+from django.db.models import F
+from django.http import JsonResponse
+from rest_framework.decorators import api_view
+from rest_framework.request import Request
+
+from chatsystem.monitoring import hosts
+from chatsystem.monitoring.probes import probe_all
+from chatsystem.search_interface import search
+from chatsystem.writelog import ownership, redis_client, redis_guards, rollback_guard, stats
+from chatsystem.writelog.database_errors import number
+from chatsystem.writelog.exceptions import NotPermitted
+from chatsystem.writelog.keys import PARTITIONS
+from chatsystem.writelog.models import Partition
+
+OK = "ok"
+#: It works, but needs attention.
+DEGRADED = "degraded: "
+DOWN = "down: "
+
+#: Seconds until readiness answers. A load balancer treats a slow answer as down.
+PATIENCE = 2.0
+
+#: Error numbers of a MySQL or MariaDB server that answers but stores nothing.
+STORES_NOTHING: dict[object, str] = {
+    1047: "the server has no quorum",  # a node of a Galera cluster
+    1290: "the server is read-only",
+    1836: "the server is read-only",
+}
+
+# DRF views, so that their errors are JSON. Django's own 405 is empty, and its CSRF error is HTML.
+
+
+@api_view(["GET", "HEAD"])
+def live(request: Request) -> JsonResponse:
+    return JsonResponse({"status": "ok"})
+
+
+@api_view(["GET", "HEAD"])
+def ready(request: Request) -> JsonResponse:
+    """Returns 200 while writes are accepted, and each dependency's state, without addresses or secrets."""
+    states = dependencies()
+    # Writes need only the state Redis. The rest catches up when it is back.
+    accepting = not states["state"].startswith(DOWN)
+    status = "unavailable" if not accepting else "ok" if set(states.values()) == {OK} else "degraded"
+    response = JsonResponse({"status": status, "dependencies": states}, status=200 if accepting else 503)
+    if not accepting:
+        response["Retry-After"] = "1"
+    return response
+
+
+def dependencies() -> dict[str, str]:
+    """Returns each dependency's state: OK, or DEGRADED or DOWN with the reason."""
+    probes: dict[str, Callable[[], str]] = {
+        "state": _state,
+        "database": _database,
+        "search": _search,
+        "workers": _workers,
+    }
+    more = {"halted": _halted, "superseded": _superseded, "flag": _flagged_as_superseded, "hosts": _hosts}
+    answers = probe_all({**probes, **more}, PATIENCE)
+    states = {name: _state_of(answers[name]) for name in probes}
+    # The state Redis holds this part of the database's state.
+    if states["database"] == OK and not isinstance(answers["halted"], Exception):
+        states["database"] = answers["halted"]
+    # The database says whether this Redis is superseded. Redis also has a flag of its own. The flag counts while the
+    # database is down. It is cleared a moment after the database has changed; until then Redis answers no request.
+    for superseded in (answers["superseded"], answers["flag"]):
+        if superseded and not isinstance(superseded, Exception):
+            states["state"] = superseded
+    # Listed only if there is a problem. Most installations have one host.
+    if answers["hosts"] != OK and not isinstance(answers["hosts"], Exception):
+        states["hosts"] = answers["hosts"]
+    return states
+
+
+def _state_of(answer: str | Exception) -> str:
+    return f"{DOWN}{reason(answer)}" if isinstance(answer, Exception) else answer
+
+
+def reason(error: Exception) -> str:
+    """Returns an error's class and number, and the class of its cause. Its message could contain an address.
+
+    The message of `NotPermitted` is our own, and is returned.
+    """
+    if isinstance(error, NotPermitted):
+        return str(error)
+    number = f" {error.args[0]}" if error.args and isinstance(error.args[0], int) else ""
+    cause = type(error.__cause__).__name__ if error.__cause__ else ""
+    name = type(error).__name__
+    return f"{name}{number}" + (f" ({cause})" if cause not in ("", name) else "")
+
+
+def _state() -> str:
+    servers = redis_client.labelled_groups()
+    # A server that is silent must not delay the answer for the others.
+    answers = probe_all({label: partial(stats.probe, servers[label]) for label in servers}, PATIENCE * 3 / 4)
+    down = {label: answer for label, answer in answers.items() if isinstance(answer, Exception)}
+    if len(down) == len(servers):
+        raise next(iter(down.values()))
+    if down:
+        named = ", ".join(f"{label} ({reason(error)})" for label, error in down.items())
+        refused = sum(len(servers[label]) for label in down)
+        return f"{DEGRADED}{named} is down: {refused} of {PARTITIONS} partitions accept no write"
+    hazards = stats.hazards()
+    if not hazards:
+        return OK
+    can = "can" if not all(hazard.remedy for hazard in hazards) else "may"
+    return f"{DEGRADED}{can} lose what it acknowledged: {'; '.join(hazard.text for hazard in hazards)}"
+
+
+def _database() -> str:
+    """Probes with a write that changes nothing. A server that stores nothing still answers SELECT 1."""
+    partitions = Partition.objects.filter(pk=PARTITIONS)
+    try:
+        if connection.vendor == "mysql":
+            # There is no such row. A read-only server rejects the statement before it looks.
+            partitions.update(drained_through=F("drained_through"))
+        else:
+            # SQLite has one write lock. A drain may hold it longer than readiness may take.
+            partitions.exists()
+    except OperationalError as error:
+        if why := STORES_NOTHING.get(number(error)):
+            return f"{DOWN}{why} ({number(error)})"
+        raise
+    return OK
+
+
+def _halted() -> str:
+    halted = redis_client.of_reachable(rollback_guard.halted)
+    return f"{DEGRADED}older than it was: {len(halted)} partitions are halted" if halted else OK
+
+
+def _superseded() -> str:
+    return _report_superseded(redis_client.of_reachable(ownership.superseded))
+
+
+def _flagged_as_superseded() -> str:
+    return _report_superseded(redis_client.of_reachable(redis_guards.superseded))
+
+
+def _report_superseded(partitions: Sequence[int]) -> str:
+    if not partitions:
+        return ""
+    if len(partitions) == PARTITIONS:
+        return f"{DOWN}{ownership.REASON}"
+    return f"{DEGRADED}{ownership.REASON} for {len(partitions)} of {PARTITIONS} partitions"
+
+
+def _hosts() -> str:
+    """Reports whether other hosts on this database are configured differently. Raises while the database is down."""
+    hosts.show_up()
+    names = [hosts.COMMON[name][0] for name in hosts.differences()]
+    return f"{DEGRADED}another host on this database differs in {', '.join(names)}" if names else OK
+
+
+def _search() -> str:
+    search().ping()
+    return OK
+
+
+def _workers() -> str:
+    stats.expect_workers()
+    return OK

@@ -1,0 +1,18 @@
+#!/bin/sh
+# Makes `mysql-replica` follow `mysql`, once (docker-compose.scale.yml).
+set -eu
+MYSQL_PWD=$(cat /run/secrets/MYSQL_ROOT_PASSWORD)
+export MYSQL_PWD
+password=$(cat /run/secrets/MYSQL_PASSWORD)
+mysql --host mysql --user root --execute "
+    CREATE USER IF NOT EXISTS replica@'%' IDENTIFIED BY '$password' REQUIRE NONE;
+    GRANT REPLICATION SLAVE ON *.* TO replica@'%'"
+following=$(mysql --host mysql-replica --user root --skip-column-names --execute \
+    "SELECT COUNT(*) FROM performance_schema.replication_connection_configuration WHERE HOST = 'mysql'")
+[ "$following" = 0 ] || exit 0
+mysql --host mysql-replica --user root --execute "
+    RESET BINARY LOGS AND GTIDS;
+    CHANGE REPLICATION SOURCE TO SOURCE_HOST = 'mysql', SOURCE_USER = 'replica', SOURCE_PASSWORD = '$password',
+        SOURCE_AUTO_POSITION = 1, GET_SOURCE_PUBLIC_KEY = 1;
+    START REPLICA;
+    SET PERSIST super_read_only = ON"

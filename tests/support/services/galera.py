@@ -1,0 +1,153 @@
+"""A real Galera cluster of three MariaDB nodes."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tests.support.ports import free_port
+from tests.support.product import send
+from tests.support.services import packages
+from tests.support.services.mariadb import MariaDB
+
+PROVIDER = Path("/usr/lib/galera/libgalera_smm.so")
+
+#: Timeouts after which a node notices that another one is gone: half of the defaults. Shorter ones make a cluster on a
+#: busy machine lose its members.
+TIMEOUTS = "evs.keepalive_period=PT0.5S;evs.suspect_timeout=PT2.5S;evs.inactive_timeout=PT7S;evs.install_timeout=PT7S"
+
+POSITION = re.compile(r"Recovered position:? ([-\w]+:\d+)")
+
+
+class Node(MariaDB):
+    """One node. `group` lists the addresses of all nodes; a node without others founds a new cluster."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.group_port, self.transfer_port, self.copy_port = free_port(), free_port(), free_port()
+        self.options: list[str] = []
+
+    def install(self) -> None:
+        super().install()
+        # A new node copies the data of another one with these.
+        packages.ensure(["mariadb-backup", "socat"], "mariadb-backup", "socat")
+        if not PROVIDER.exists():
+            with packages.one_at_a_time("programs"):
+                packages.apt_get_install(f"{PROVIDER} not found", "galera-4")
+
+    @property
+    def address(self) -> str:
+        return f"127.0.0.1:{self.group_port}"
+
+    def command(self) -> list[str]:
+        provider = f"gmcast.listen_addr=tcp://{self.address};ist.recv_addr=127.0.0.1:{self.transfer_port}"
+        return [
+            *super().command(),
+            "--binlog-format=ROW",
+            "--innodb-autoinc-lock-mode=2",
+            "--wsrep-on=ON",
+            f"--wsrep-provider={PROVIDER}",
+            "--wsrep-cluster-name=tests",
+            f"--wsrep-node-address={self.address}",
+            "--wsrep-sst-method=mariabackup",
+            "--wsrep-sst-auth=root:",
+            f"--wsrep-sst-receive-address=127.0.0.1:{self.copy_port}",
+            f"--wsrep-provider-options={provider};gcache.size=64M;{TIMEOUTS}",
+            *self.options,
+        ]
+
+    def join(self, *others: Node) -> None:
+        """Starts the node and waits until it takes statements. Without others it founds the cluster."""
+        self.options = [f"--wsrep-cluster-address=gcomm://{','.join(other.address for other in others)}"]
+        if others and self.data.exists():
+            self.options.append(f"--wsrep-start-position={self._position()}")
+        self.start()
+
+    def _wait(self) -> None:
+        # It answers before it takes statements (error 1047).
+        super()._wait()
+        self.await_status("wsrep_ready", "ON")
+
+    def shut_down(self) -> None:
+        assert self.process is not None
+        self.process.terminate()
+        self.process.wait()
+
+    @contextmanager
+    def lagging(self) -> Iterator[None]:
+        """Stops the node from applying what the others commit. It goes on answering."""
+        import MySQLdb
+
+        self.execute("SET GLOBAL wsrep_desync = ON")
+        session = MySQLdb.connect(unix_socket=str(self.socket), user="root")
+        session.query("FLUSH TABLES WITH READ LOCK")
+        try:
+            yield
+        finally:
+            session.query("UNLOCK TABLES")
+            session.close()
+            self.execute("SET GLOBAL wsrep_desync = OFF")
+
+    def await_status(self, name: str, value: str) -> None:
+        deadline = time.monotonic() + 60
+        while self.execute(f"SHOW STATUS LIKE '{name}'") != [(name, value)]:
+            assert time.monotonic() < deadline, f"{name} is not {value}"
+            time.sleep(0.05)
+
+    def _position(self) -> str:
+        """Returns the last transaction that the node holds, also after a kill. mariadbd-safe asks in the same way."""
+        user = ["--user=root"] if os.geteuid() == 0 else []
+        arguments = [f"--datadir={self.data}", f"--socket={self.socket}", "--skip-networking", "--wsrep-recover"]
+        words = [*self.command(), *user, *arguments]
+        output = subprocess.run(words, check=True, capture_output=True, text=True).stderr
+        found = POSITION.search(output)
+        assert found is not None, output
+        return found[1]
+
+
+class Galera:
+    """Three nodes. Raises `packages.Missing` when they cannot be installed."""
+
+    def __init__(self, folder: Path) -> None:
+        self.nodes = [Node(folder / f"node-{number}") for number in (1, 2, 3)]
+
+    def start(self) -> None:
+        first, *others = self.nodes
+        first.join()
+        # The position is in the data after a shutdown.
+        first.shut_down()
+        for other in others:
+            other.folder.mkdir(parents=True)
+            shutil.copytree(first.data, other.data)
+        first.join()
+        for other in others:
+            other.join(*self.nodes)
+
+    def rejoin(self, node: Node) -> None:
+        """Starts a node again that was killed."""
+        node.join(*self.nodes)
+
+    @contextmanager
+    def without_quorum(self, node: Node) -> Iterator[None]:
+        """Pauses the other two. One of three is no majority."""
+        others = [other.process for other in self.nodes if other is not node and other.process]
+        for process in others:
+            send(process.pid, signal.SIGSTOP)
+        try:
+            node.await_status("wsrep_cluster_status", "non-Primary")
+            yield
+        finally:
+            for process in others:
+                send(process.pid, signal.SIGCONT)
+
+    def kill(self) -> None:
+        for node in self.nodes:
+            if node.process is not None:
+                node.kill()

@@ -1,0 +1,252 @@
+"""More than one state Redis: several servers, a Sentinel's service, a Cluster."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rest_framework.test import APIClient
+
+from chatsystem.writelog import ownership, tasks
+from chatsystem.writelog.keys import PARTITIONS, Keys, partition_of
+from messages_app.models import Message
+from tests.support.harness import Tenant, drain_all, forget_redis
+from tests.support.product import eventually
+from tests.support.redis_servers import Cluster, Sentinels, Server, use_url
+
+
+@pytest.fixture
+def running(monkeypatch: pytest.MonkeyPatch) -> Iterator[ExitStack]:
+    # As in `state`: a lease ends only when a test ends it.
+    monkeypatch.setattr(ownership, "LEASE", 3_600.0)
+    with ExitStack() as stack:
+        stack.callback(forget_redis)
+        yield stack
+
+
+@pytest.fixture
+def three(running: ExitStack, tmp_path: Path, settings: Any) -> list[Server]:
+    """Three servers that share the partitions."""
+    servers = [Server(tmp_path / f"redis{number}") for number in range(3)]
+    for server in servers:
+        running.callback(server.kill)
+    use_url(",".join(f"redis://127.0.0.1:{server.port}/0" for server in servers), settings)
+    return servers
+
+
+@pytest.fixture
+def cluster(running: ExitStack, tmp_path: Path, settings: Any, request: pytest.FixtureRequest) -> Cluster:
+    cluster = Cluster(tmp_path / "cluster", replicas=getattr(request, "param", 0))
+    running.callback(cluster.kill)
+    use_url(cluster.url(), settings)
+    return cluster
+
+
+def tenant_on(api: APIClient, is_wanted: Callable[[int], bool]) -> Tenant:
+    """Creates applications until one lies in a wanted partition, and returns it, with a chat."""
+    while True:
+        tenant = Tenant.new(api, "a tenant")
+        if is_wanted(partition_of(tenant.token)):
+            tenant.chat()
+            return tenant
+
+
+def post(tenant: Tenant, body: str) -> Any:
+    return tenant.api.post(f"{tenant.path}/chats/1/messages", {"body": body}, format="json")
+
+
+def posts_again(tenant: Tenant, acknowledged: list[str]) -> None:
+    """Posts until a message is acknowledged. Each refusal must be a 503."""
+
+    def post_one() -> bool:
+        body = f"message {len(acknowledged) + 1}"
+        answer = post(tenant, body)
+        assert answer.status_code in (201, 503), answer.content
+        if answer.status_code == 201:
+            acknowledged.append(body)
+        return bool(answer.status_code == 201)
+
+    eventually(post_one)
+
+
+def stored(tenant: Tenant) -> list[str]:
+    messages = Message.objects.filter(chat__application__token=tenant.token)
+    return list(messages.order_by("number").values_list("body", flat=True))
+
+
+def ready(api: APIClient) -> tuple[int, str]:
+    response = api.get("/health/ready")
+    return response.status_code, response.json()["dependencies"]["state"]
+
+
+def test_several_servers_share_the_partitions_in_the_given_order(transactional_db: None, three: list[Server]) -> None:
+    # When applications write to all servers,
+    api = APIClient()
+    tenants = [tenant_on(api, lambda partition, n=n: partition * 3 // PARTITIONS == n) for n in range(3)]  # type: ignore[misc]
+    for tenant in tenants:
+        tenant.message(1, "one")
+
+    # then each server holds the keys of its part alone,
+    for number, server in enumerate(three):
+        names = server.client.keys("{*")
+        assert {int(name[1 : name.index("}")]) * 3 // PARTITIONS for name in names} == {number}
+    # everything is stored, and the list of all applications is in order.
+    drain_all()
+    assert [stored(tenant) for tenant in tenants] == [["one"]] * 3
+    listed = [each["token"] for each in api.get("/applications").json()["results"]]
+    assert [token for token in listed if token in {tenant.token for tenant in tenants}] == [
+        tenant.token for tenant in tenants
+    ]
+
+
+def test_while_one_of_several_servers_is_away_only_its_partitions_are_refused(
+    transactional_db: None, three: list[Server]
+) -> None:
+    # Given a tenant on each of two servers,
+    api = APIClient(raise_request_exception=False)
+    theirs = tenant_on(api, lambda partition: partition < PARTITIONS // 3)
+    ours = tenant_on(api, lambda partition: partition > PARTITIONS * 2 // 3)
+    theirs.message(1, "one")
+    drain_all()
+    tasks.sweep()
+
+    # when the first server is killed,
+    three[0].kill()
+
+    # then its tenant gets 503, ours gets 201 and is stored, and readiness says which server is away.
+    refused = post(theirs, "two")
+    assert (refused.status_code, refused["Retry-After"]) == (503, "1")
+    assert ours.message(1, "one")["number"] == 1
+    tasks.sweep()
+    tasks.drain_partition(partition_of(ours.token))
+    assert stored(ours) == ["one"]
+    assert ready(api) == (
+        200,
+        "degraded: state Redis 1 of 3 (LogUnavailable (ConnectionError)) is down: 22 of 64 partitions accept no write",
+    )
+    # and when all are killed, nothing is accepted.
+    three[1].kill()
+    three[2].kill()
+    assert ready(api)[0] == 503
+
+
+def test_after_a_failover_by_sentinel_writes_go_on_and_nothing_is_lost(
+    transactional_db: None, running: ExitStack, tmp_path: Path, settings: Any
+) -> None:
+    # Given a primary with a replica under three sentinels, and acknowledged writes,
+    primary = Server(tmp_path / "primary")
+    running.callback(primary.kill)
+    replica = Server(tmp_path / "replica", primary)
+    running.callback(replica.kill)
+    eventually(lambda: replica.client.info("replication")["master_link_status"] == "up")
+    sentinels = Sentinels(tmp_path / "sentinels", primary)
+    running.callback(sentinels.kill)
+    use_url(sentinels.url(), settings)
+    api = APIClient(raise_request_exception=False)
+    ours = Tenant.new(api, "ours")
+    ours.chat()
+    acknowledged: list[str] = []
+    for _ in range(5):
+        posts_again(ours, acknowledged)
+    settings.REDIS_REPLICAS = 1
+    for _ in range(5):
+        posts_again(ours, acknowledged)
+    settings.REDIS_REPLICAS = 0
+
+    # when the primary is killed, then writes go on at the replica, with the next number,
+    primary.kill()
+    posts_again(ours, acknowledged)
+    # and all that was acknowledged is stored under its number.
+    drain_all()
+    assert stored(ours) == acknowledged
+    assert ready(api)[0] == 200
+
+
+def test_a_cluster_takes_the_writes_of_all_partitions(transactional_db: None, cluster: Cluster) -> None:
+    api = APIClient(raise_request_exception=False)
+    tenants: dict[int, Tenant] = {}
+    while len(tenants) < PARTITIONS:
+        tenant = Tenant.new(api, "a tenant")
+        tenants[partition_of(tenant.token)] = tenant
+    for tenant in tenants.values():
+        tenant.chat()
+        assert post(tenant, "one").status_code == 201
+
+    assert drain_all() >= 3 * PARTITIONS
+    assert [stored(tenant) for tenant in tenants.values()] == [["one"]] * PARTITIONS
+    assert all(node.client.dbsize() > 0 for node in cluster.primaries)
+    assert ready(api)[0] == 200
+
+
+def test_a_slot_that_moves_between_two_writes_loses_nothing_and_numbers_go_on(
+    transactional_db: None, cluster: Cluster
+) -> None:
+    # Given an application with a stored and a waiting message,
+    api = APIClient(raise_request_exception=False)
+    ours = Tenant.new(api, "ours")
+    ours.chat()
+    acknowledged: list[str] = []
+    posts_again(ours, acknowledged)
+    drain_all()
+    posts_again(ours, acknowledged)
+
+    # when its slot moves to another node,
+    key = Keys(partition_of(ours.token)).log
+    source = cluster.primary_of(key)
+    cluster.move_slot(key, next(node for node in cluster.primaries if node is not source))
+
+    # then the next message has the next number, and all of them are read and stored.
+    posts_again(ours, acknowledged)
+    assert [message["body"] for message in ours.get("/chats/1/messages")["results"]] == acknowledged
+    drain_all()
+    assert stored(ours) == acknowledged
+
+
+@pytest.mark.parametrize("cluster", [1], indirect=True)
+def test_a_cluster_that_promotes_a_replica_loses_nothing(
+    transactional_db: None, cluster: Cluster, settings: Any
+) -> None:
+    # Given a process that has asked the Cluster before and is idle now,
+    api = APIClient(raise_request_exception=False)
+    ours = Tenant.new(api, "ours")
+    ours.chat()
+    settings.REDIS_REPLICAS = 1
+    acknowledged: list[str] = []
+    for _ in range(5):
+        posts_again(ours, acknowledged)
+    settings.REDIS_REPLICAS = 0
+
+    # when the node of its application is killed and replaced by its replica meanwhile,
+    node = cluster.primary_of(Keys(partition_of(ours.token)).log)
+    node.kill()
+    others = [each for each in cluster.nodes if each is not node]
+    eventually(lambda: sum(each.client.info("replication")["role"] == "master" for each in others) == 3)
+
+    # then its next request succeeds, and nothing acknowledged is missing.
+    posts_again(ours, acknowledged)
+    drain_all()
+    assert stored(ours) == acknowledged
+
+
+def test_while_a_node_of_a_cluster_is_away_only_its_partitions_are_refused(
+    transactional_db: None, cluster: Cluster
+) -> None:
+    # Given a tenant on a node that is killed, and ours on another one,
+    api = APIClient(raise_request_exception=False)
+    down = cluster.primaries[1]
+    theirs = tenant_on(api, lambda partition: cluster.primary_of(Keys(partition).log) is down)
+    ours = tenant_on(api, lambda partition: cluster.primary_of(Keys(partition).log) is not down)
+    tasks.sweep()
+    down.kill()
+
+    # when both write, then ours is accepted, and theirs is 503,
+    acknowledged: list[str] = []
+    posts_again(ours, acknowledged)
+    assert post(theirs, "one").status_code == 503
+    # and readiness is degraded.
+    status, state = ready(api)
+    assert status == 200
+    assert "partitions accept no write" in state
