@@ -91,7 +91,7 @@ def test_a_node_without_a_quorum_is_told_as_a_database_that_is_down(cluster: Gal
         assert node.execute("SELECT 1") == [(1,)]
         assert dependencies()["database"] == "down: the server has no quorum (1047)"
 
-    node.await_status("wsrep_cluster_status", "Primary")
+    node.await_synced()
     assert dependencies()["database"] == "ok"
 
 

@@ -9,6 +9,7 @@ import time
 from abc import ABC, abstractmethod
 from functools import partial
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 from chatsystem.embedded.parent_death import end_with_parent
@@ -98,9 +99,7 @@ class DatabaseServer(ABC):
 
     def execute(self, *statements: str) -> list[tuple]:
         """Executes statements as root, and returns the rows of the last one."""
-        import MySQLdb
-
-        connection = MySQLdb.connect(unix_socket=str(self.socket), user="root", autocommit=True)
+        connection = self.connect()
         try:
             with connection.cursor() as cursor:
                 for statement in statements:
@@ -108,6 +107,12 @@ class DatabaseServer(ABC):
                 return list(cursor.fetchall())
         finally:
             connection.close()
+
+    def connect(self) -> Any:
+        """Returns a connection of root's, which commits each statement."""
+        import MySQLdb
+
+        return MySQLdb.connect(unix_socket=str(self.socket), user="root", autocommit=True)
 
     def new_database(self, name: str) -> str:
         """Creates an empty database, and returns its URL."""

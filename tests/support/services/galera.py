@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from tests.support.ports import free_port
 from tests.support.product import send
@@ -73,6 +74,11 @@ class Node(MariaDB):
     def _wait(self) -> None:
         # It answers before it takes statements (error 1047).
         super()._wait()
+        self.await_synced()
+
+    def await_synced(self) -> None:
+        """Waits until the node takes statements and has what the others have."""
+        self.await_status("wsrep_local_state_comment", "Synced")
         self.await_status("wsrep_ready", "ON")
 
     def shut_down(self) -> None:
@@ -83,10 +89,8 @@ class Node(MariaDB):
     @contextmanager
     def lagging(self) -> Iterator[None]:
         """Stops the node from applying what the others commit. It goes on answering."""
-        import MySQLdb
-
         self.execute("SET GLOBAL wsrep_desync = ON")
-        session = MySQLdb.connect(unix_socket=str(self.socket), user="root")
+        session = self.connect()
         session.query("FLUSH TABLES WITH READ LOCK")
         try:
             yield
@@ -100,6 +104,20 @@ class Node(MariaDB):
         while self.execute(f"SHOW STATUS LIKE '{name}'") != [(name, value)]:
             assert time.monotonic() < deadline, f"{name} is not {value}"
             time.sleep(0.05)
+
+    def connect(self) -> Any:
+        """Connects again if the node ends the connection at once, which it does while the group changes."""
+        import MySQLdb
+        from MySQLdb.constants import CR
+
+        deadline = time.monotonic() + 60
+        while True:
+            try:
+                return super().connect()
+            except MySQLdb.OperationalError as error:
+                if error.args[0] != CR.SERVER_LOST or time.monotonic() > deadline:
+                    raise
+                time.sleep(0.05)
 
     def _position(self) -> str:
         """Returns the last transaction that the node holds, also after a kill. mariadbd-safe asks in the same way."""
@@ -129,6 +147,9 @@ class Galera:
         first.join()
         for other in others:
             other.join(*self.nodes)
+        for node in self.nodes:
+            node.await_status("wsrep_cluster_size", "3")
+            node.await_synced()
 
     def rejoin(self, node: Node) -> None:
         """Starts a node again that was killed."""
