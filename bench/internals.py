@@ -37,7 +37,7 @@ def drain_application(token: str) -> int:
     """Drains the application's partition. Returns the number of events."""
     # The server may have closed the connection after a long idle time.
     connection.close()
-    return drain(partition_of(token))
+    return drain([partition_of(token)])
 
 
 def index_outbox(seconds: float) -> tuple[list[Document], float]:

@@ -98,8 +98,8 @@ class State:
     def drain(self) -> None:
         """Empties the log as drains do, without the database."""
         for partition, events in self.stream.lengths().items():
-            stored = self.stream.read(partition, events).events
-            self.stream.remove(partition, stored[-1].arrival, stored)
+            stored = self.stream.read({partition: events})[partition].events
+            self.stream.remove([self.stream.Removal(partition, stored[-1].arrival, stored)])
 
     def forget_receipts(self) -> None:
         for key in self.server.scan_iter(match="*:receipt:*", count=10_000):

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 
+from applications.models import Application
 from chats.models import Chat
-from chatsystem.writelog.bulk import store_children
+from chatsystem.writelog.bulk import numbered, store_children
 from chatsystem.writelog.events import Change
 from messages_app.counts import MESSAGES_COUNT
 from messages_app.models import Message
@@ -23,13 +24,14 @@ def write(changes: Sequence[Change]) -> None:
 
 def _chats(paths: set[str]) -> dict[str, tuple[int, int]]:
     """Maps the path of each stored chat to its primary key and its application's."""
-    numbers: dict[str, list[int]] = defaultdict(list)
+    by_token: dict[str, list[int]] = defaultdict(list)
     for path in paths:
         token, number = path.split("/")
-        numbers[token].append(int(number))
-    found = {}
-    for token, of_token in numbers.items():
-        chats = Chat.objects.filter(application__token=token, number__in=of_token)
-        for number, chat_id, application_id in chats.values_list("number", "pk", "application_id"):
-            found[f"{token}/{number}"] = chat_id, application_id
-    return found
+        by_token[token].append(int(number))
+    tokens = dict(Application.objects.filter(token__in=by_token).values_list("pk", "token"))
+    numbers = {application_id: by_token[token] for application_id, token in tokens.items()}
+    return {
+        f"{tokens[application_id]}/{number}": (chat_id, application_id)
+        for chats in numbered(Chat, "application", numbers)
+        for application_id, number, chat_id in chats.values_list("application_id", "number", "pk")
+    }

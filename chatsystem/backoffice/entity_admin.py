@@ -111,7 +111,7 @@ def _refusal(error: Exception) -> str:
 def _outcome(partition: int, arrival: int) -> tuple[str, int]:
     """Drains, so that the list shows the change at once, and returns the outcome as a message and its level."""
     try:
-        drain(partition, PATIENCE)
+        drain([partition], PATIENCE)
         if DeadEvent.objects.filter(partition=partition, arrival=arrival).exists():
             return "The database refused the change. The reason is on the dead event.", messages.ERROR
         if Partition.objects.filter(pk=partition, drained_through__gte=arrival).exists():

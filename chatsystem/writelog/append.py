@@ -28,7 +28,7 @@ from chatsystem.writelog.keys import Keys, partition_of
 from chatsystem.writelog.redis_client import ask_all, available, group_of, pooled_connection, short_lock, wait_command
 from chatsystem.writelog.scripts import evaluate
 from chatsystem.writelog.seeding import seed
-from chatsystem.writelog.tasks import drain_partition
+from chatsystem.writelog.tasks import DRAIN_DELAY, drain_waiting
 
 logger = logging.getLogger(__name__)
 
@@ -44,6 +44,8 @@ KEY_LIFETIME = 24 * 60 * 60
 #: Seconds for which a request without one is remembered: longer than append, or a proxy in front, keeps retrying it.
 REQUEST_LIFETIME = 60
 
+#: Seconds without another hint after one: a little less than its drain waits, since the worker's clock may differ.
+INTERVAL = DRAIN_DELAY - 0.1
 #: Seconds without hints after the broker refused one. The sweep runs as often.
 COOLDOWN = 2.0
 
@@ -158,7 +160,7 @@ def append(
             raise LogUnavailable("the state Redis changed again while it was seeded")
     arrival, name, *hint = answer
     if hint == ["1"]:
-        hints.send(keys.partition)
+        hints.send()
     # Without an Idempotency-Key, 'again' answers a retry of our own or of a proxy.
     return Accepted(int(arrival), name, replayed=status == "again" and key.announced)
 
@@ -254,9 +256,10 @@ def _fingerprint(write: Write, shape: str) -> str:
 
 
 class Hints:
-    """Asks the workers to drain now. A lost hint does no harm: the sweep follows within two seconds.
+    """Asks the workers to drain what waits. A lost hint does no harm: the sweep follows within two seconds.
 
-    A circuit breaker: after a failed publish the process sends no hints for COOLDOWN seconds. So an outage of the
+    One hint is enough for all partitions whose events arrive before its drain starts: the process sends none for
+    INTERVAL seconds. After a failed publish it sends none for COOLDOWN seconds, as a circuit breaker: an outage of the
     broker delays one request instead of all of them.
     """
 
@@ -264,13 +267,14 @@ class Hints:
         #: Monotonic time of the next try.
         self.asks_at = 0.0
 
-    def send(self, partition: int) -> None:
+    def send(self) -> None:
         if time.monotonic() < self.asks_at:
             return
+        self.asks_at = time.monotonic() + INTERVAL
         try:
-            drain_partition.delay(partition, time.time())
+            drain_waiting.delay(time.time())
         except Exception as error:  # kombu raises whatever its transport raises
-            logger.warning("no drain hinted for partition %d: %s", partition, error)
+            logger.warning("no drain hinted: %s", error)
             self.asks_at = time.monotonic() + COOLDOWN
 
 

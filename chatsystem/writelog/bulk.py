@@ -11,7 +11,7 @@ from functools import cache
 from typing import TypeVar
 
 from django.db import connection
-from django.db.models import Model
+from django.db.models import Model, Q, QuerySet
 
 from chatsystem.writelog.counts import ChildCount
 from chatsystem.writelog.events import Change, PoisonEvent, to_datetime
@@ -24,6 +24,8 @@ Row = tuple[str, tuple[str, ...]]
 
 #: Rows that one statement updates. Each row is a CASE branch, and the database tries the branches one by one.
 UPDATED_AT_ONCE = 100
+#: Parents whose children one statement looks up. Each is a range of the index.
+PARENTS_AT_ONCE = 100
 #: Characters of text in one statement. A character has up to four bytes, or two when escaped: at most 4 MB of the 16 MB
 #: that MySQL takes (max_allowed_packet).
 TEXT_AT_ONCE = 1_000_000
@@ -101,6 +103,16 @@ def update_newer(model: type[Model], text_field: str, pairs: Iterable[tuple[Mode
     update(model, newer, text_field, "last_request_time")
 
 
+def numbered(model: type[M], foreign_key: str, numbers: Mapping[int, Sequence[int]]) -> Iterator[QuerySet[M]]:
+    """Yields queries for the children with the given numbers: primary key of the parent → numbers."""
+    parent_ids = list(numbers)
+    for start in range(0, len(parent_ids), PARENTS_AT_ONCE):
+        wanted = Q()
+        for parent_id in parent_ids[start : start + PARENTS_AT_ONCE]:
+            wanted |= Q(**{foreign_key: parent_id, "number__in": numbers[parent_id]})
+        yield model._default_manager.filter(wanted)
+
+
 def store_children(
     model: type[Model],
     foreign_key: str,
@@ -138,11 +150,13 @@ def store_children(
     count.add(inserted)
 
     pairs: list[tuple[Model | None, Change]] = []
+    numbers_of = {parent_id: [change.number for change in of_parent] for parent_id, of_parent in changed.items()}
+    stored = {
+        (getattr(row, f"{foreign_key}_id"), row.number): row  # type: ignore[attr-defined]
+        for rows in numbered(model, foreign_key, numbers_of)
+        for row in rows
+    }
     for parent_id, of_parent in changed.items():
-        rows = model._default_manager.filter(
-            **{foreign_key: parent_id, "number__in": [change.number for change in of_parent]}
-        )
-        stored = {row.number: row for row in rows}
-        pairs += [(stored.get(change.number), change) for change in of_parent]
+        pairs += [(stored.get((parent_id, change.number)), change) for change in of_parent]
     update_newer(model, text_field, pairs)
     return dict(numbers)

@@ -40,7 +40,7 @@ def replay(dead: DeadEvent) -> bool:
         dead.delete()
     # A crash before this line leaves an entry in the pending view. It hides nothing, since the row is as new, and the
     # entity's next update removes it. The event left the log long ago: `through` 0 removes nothing from there.
-    stream.remove(dead.partition_id, 0, [event])
+    stream.remove([stream.Removal(dead.partition_id, 0, [event])])
     return True
 
 

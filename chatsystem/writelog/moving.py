@@ -75,7 +75,6 @@ def _halt(partition: int, former: Servers) -> None:
     """Stops reads, writes and drains of the partition on the former Redis."""
     source, keys = former.client(partition), Keys(partition)
     with locked(partition) as row:
-        assert row is not None
         if row.owner == MOVING:
             return
         # Without its fence, the former Redis accepts nothing until it takes the partition over, which needs this row.
@@ -108,7 +107,6 @@ def _take_over(partition: int, former: Servers) -> None:
     """Lets the new Redis serve the partition, once it holds all that the former one held."""
     source, target, keys = former.client(partition), client(partition), Keys(partition)
     with locked(partition) as row:
-        assert row is not None
         if (held := source.xlen(keys.log)) != (copied := target.xlen(keys.log)):
             raise LogUnavailable(f"partition {partition}: {copied} of {held} events were copied; run this again")
         fence = target.get(keys.moving) or ""

@@ -11,7 +11,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 
-from chatsystem.writelog.exceptions import DatabaseBehind
 from chatsystem.writelog.keys import BEHIND, Keys
 from chatsystem.writelog.models import Partition
 from chatsystem.writelog.redis_client import available, client, of_each
@@ -20,16 +19,16 @@ from chatsystem.writelog.scripts import run
 logger = logging.getLogger(__name__)
 
 
-def check(row: Partition, stored_through: int) -> None:
-    """Halts the partition and raises `DatabaseBehind` if the database is older than it was.
+def is_behind(row: Partition, stored_through: int) -> bool:
+    """Returns whether the database is older than it was, and halts the partition then.
 
     `stored_through` was read from Redis before the row was read from the database.
     """
     if stored_through <= row.drained_through:
-        return
-    halt(row.pk)
-    logger.error("partition %d is halted: the database is older than it was (docs/runbook.md)", row.pk)
-    raise DatabaseBehind
+        return False
+    if halt(row.pk):
+        logger.error("partition %d is halted: the database is older than it was (docs/runbook.md)", row.pk)
+    return True
 
 
 def partitions_behind(partitions: Sequence[int]) -> list[int]:
@@ -56,8 +55,7 @@ def halt_or_resume(partitions: Sequence[int]) -> None:
 
 def stored_through(partition: int) -> int:
     """Returns the arrival of the newest event that a database has committed, as far as this Redis knows."""
-    with available():
-        return int(client(partition).get(Keys(partition).stored) or 0)
+    return all_stored_through([partition])[partition]
 
 
 def all_stored_through(partitions: Sequence[int]) -> dict[int, int]:
@@ -65,10 +63,10 @@ def all_stored_through(partitions: Sequence[int]) -> dict[int, int]:
     return {partition: int(value or 0) for partition, value in of_each(partitions, "get", "stored").items()}
 
 
-def halt(partition: int) -> None:
-    """Stops all reads and writes of the partition."""
+def halt(partition: int) -> bool:
+    """Stops all reads and writes of the partition. Returns whether it was not halted before."""
     with available():
-        client(partition).hset(Keys(partition).pending, BEHIND, "1")
+        return bool(client(partition).hset(Keys(partition).pending, BEHIND, "1"))
 
 
 def resume(partition: int) -> None:

@@ -24,7 +24,7 @@ def seed(partition: int, last_numbers: Mapping[str, Callable[[], int | None]]) -
     """
     # The events in the log have numbers already: stored first, they count. This drain has its own transaction, so that
     # the pending view keeps the events until they are committed.
-    drain(partition)
+    drain([partition])
     with locked(partition):
         fence = fence_of(partition)
         # The row lock is held until the numbers are in Redis. No drain can store a higher number meanwhile. No other

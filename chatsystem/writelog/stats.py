@@ -39,7 +39,7 @@ NO_SUCH_KEY = "no such key"
 
 #: Upper bounds of the histograms' buckets: seconds from a drain's lock to its commit, and events of its transaction.
 SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, float("inf"))
-EVENTS = (1.0, 10.0, 50.0, 100.0, 250.0, 500.0, 1000.0, 2000.0, float("inf"))
+EVENTS = (1.0, 10.0, 50.0, 100.0, 250.0, 500.0, 1000.0, 2000.0, 5000.0, float("inf"))
 
 # Fields of `{p}:work`. A field that counts the drains of a bucket is a prefix and the bucket's upper bound.
 TOOK = "took"

@@ -7,8 +7,9 @@ database finds every acknowledged write.
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 from django.conf import settings
 
@@ -22,13 +23,23 @@ from chatsystem.writelog.redis_client import (
     groups,
     now,
     of_all,
-    of_each,
 )
 from chatsystem.writelog.redis_guards import passed_by
-from chatsystem.writelog.scripts import run
+from chatsystem.writelog.scripts import run_each
 
-#: Events that one script call removes. It takes Redis about 3 ms.
+#: Events that one call removes. It takes Redis about 3 ms.
 REMOVED_AT_ONCE = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """What a partition's log holds."""
+
+    events: int
+    #: UTF-8 bytes of their texts, about: other processes append and remove meanwhile.
+    bytes: int
+    #: Whether a drain was requested that has not started.
+    hinted: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,40 +54,78 @@ class Batch:
 
 
 @dataclass(frozen=True, slots=True)
-class Left:
-    """What a partition's log holds after a removal."""
+class Removal:
+    """Events of one partition that leave its log, up to `through`, and its pending view.
 
-    events: int
-    #: Whether a drain was requested that has not started.
-    hinted: bool
+    Those whose arrival is in `dead` stay in the pending view: reads find their text nowhere else. `lease` holds the
+    owner that the commit confirmed and the end of its lease, as in `redis_guards.renew_leases`.
+    """
+
+    partition: int
+    through: int
+    events: Sequence[Event]
+    dead: Collection[int] = ()
+    lease: tuple[str, int] = ("", 0)
 
 
-def begin_drain(partition: int) -> int:
-    """Clears the hint and returns the number of waiting events.
+# A function that takes several partitions takes those that one Redis serves, and asks it in one round trip.
+
+
+def begin_drain(partitions: Sequence[int]) -> dict[int, Waiting]:
+    """Clears the hints and returns what waits, by partition, without empty logs.
 
     The next append hints again: its event may come too late for the drain that starts now.
     """
-    keys = Keys(partition)
-    with available(), client(partition).pipeline(transaction=False) as pipeline:
-        _, events = pipeline.delete(keys.hinted).xlen(keys.log).execute()
-    return events
+    return _waiting(partitions, "delete")
 
 
-def read(partition: int, count: int) -> Batch:
-    """Returns the oldest `count` events of the partition.
+def waiting(partitions: Sequence[int]) -> dict[int, Waiting]:
+    """Returns what waits, by partition, without empty logs."""
+    return _waiting(partitions, "exists")
+
+
+def _waiting(partitions: Sequence[int], of_the_hint: str) -> dict[int, Waiting]:
+    with available(), client(partitions[0]).pipeline(transaction=False) as pipeline:
+        for partition in partitions:
+            keys = Keys(partition)
+            # The hint first: an event that arrives after it hints again, and is left to that drain.
+            getattr(pipeline, of_the_hint)(keys.hinted)
+            pipeline.xlen(keys.log).hvals(keys.usage)
+        answers = pipeline.execute()
+    found = zip(partitions, answers[::3], answers[1::3], answers[2::3], strict=True)
+    return {
+        # An application's usage is its events and their bytes.
+        partition: Waiting(events, sum(int(usage.split()[1]) for usage in usages), bool(hinted))
+        for partition, hinted, events, usages in found
+        if events
+    }
+
+
+def read(counts: Mapping[int, int]) -> dict[int, Batch]:
+    """Returns the oldest events of each partition. `counts` says how many.
 
     Raises `Unreplicated` if replicas may lack some of them. Otherwise an old primary would store events that it never
     acknowledged, under numbers that the new primary gives to others.
     """
-    keys = Keys(partition)
-    with available(), client(partition).pipeline(transaction=False) as pipeline:
-        pipeline.xrange(keys.log, count=count).get(keys.fence).time()
+    first = next(iter(counts))
+    with available(), client(first).pipeline(transaction=False) as pipeline:
+        for partition, count in counts.items():
+            keys = Keys(partition)
+            pipeline.xrange(keys.log, count=count).get(keys.fence)
+        pipeline.time()
         if settings.REDIS_REPLICAS:
-            ask_replicas(pipeline, partition)
-        entries, fence, (seconds, micros), *answers = pipeline.execute()
-    check_replicas(answers)
-    events = [Event(_arrival(id), verb, path, text) for id, (_, verb, _, path, _, text) in entries]
-    return Batch(events, passed_by(fence), seconds * 1_000_000 + micros)
+            ask_replicas(pipeline, first)
+        answers = pipeline.execute()
+    logs, [(seconds, micros), *replicated] = answers[: 2 * len(counts)], answers[2 * len(counts) :]
+    check_replicas(replicated)
+    return {
+        partition: Batch(_events(entries), passed_by(fence), seconds * 1_000_000 + micros)
+        for partition, entries, fence in zip(counts, logs[::2], logs[1::2], strict=True)
+    }
+
+
+def _events(entries: Sequence[Any]) -> list[Event]:
+    return [Event(_arrival(id), verb, path, text) for id, (_, verb, _, path, _, text) in entries]
 
 
 def _arrival(id: str) -> int:
@@ -84,67 +133,49 @@ def _arrival(id: str) -> int:
     return int(id.removesuffix("-0"))
 
 
-def remove(
-    partition: int,
-    through: int,
-    events: Sequence[Event],
-    dead: Collection[int] = (),
-    counted: Sequence[int | str] = (),
-    lease: tuple[str, int] = ("", 0),
-) -> Left:
-    """Removes `events`, which the database has committed, from the log (up to `through`) and from the pending view.
+def remove(removals: Iterable[Removal], counted: Sequence[int | str] = ()) -> None:
+    """Removes events that the database has committed. `counted` is the drain's entry in the metrics (stats.of_drain).
 
-    Events whose arrival is in `dead` stay in the pending view: reads find their text nowhere else. `counted` is the
-    drain's entry in the metrics (`stats.of_drain`). `lease` holds the owner that the commit confirmed and the end of
-    its lease, as in `redis_guards.renew_leases`.
+    A call removes REMOVED_AT_ONCE events, because Redis serves nobody else meanwhile. The metrics count the drain with
+    the first event: if this process dies after that, the next drain counts the rest once more, but no event goes
+    uncounted.
     """
-    # In parts, because Redis serves nobody else during each. The metrics count the drain with the first part: if this
-    # process dies in between, the next drain counts the rest once more, but no event goes uncounted.
-    for start in range(0, len(events), REMOVED_AT_ONCE):
-        part = events[start : start + REMOVED_AT_ONCE]
-        is_last = start + len(part) == len(events)
-        until = through if is_last else part[-1].arrival
-        left = _remove(partition, until, part, dead, () if start else counted, lease)
-    return left
+    calls: dict[int, tuple[list[str], list[Any]]] = {}
+    room = REMOVED_AT_ONCE
+    for part in _parts(removals):
+        if part.partition in calls or len(part.events) > room:
+            run_each("remove", calls)
+            calls, room = {}, REMOVED_AT_ONCE
+        calls[part.partition] = _call(part, counted)
+        room -= len(part.events)
+        counted = ()
+    run_each("remove", calls)
 
 
-def _remove(
-    partition: int,
-    through: int,
-    events: Sequence[Event],
-    dead: Collection[int],
-    counted: Sequence[int | str],
-    lease: tuple[str, int],
-) -> Left:
-    keys = Keys(partition)
-    owner, until = lease
-    arrivals, _, paths, texts = zip(*events, strict=True)
-    removed = json.dumps([paths, arrivals, [len(text.encode()) for text in texts], list(dead)])
-    left, hinted = run(
-        partition,
-        "remove",
-        [keys.log, keys.pending, keys.stored, keys.usage, keys.hinted, keys.work, keys.lease],
-        [through, removed, owner, until // 1000, *counted],
+def _parts(removals: Iterable[Removal]) -> Iterator[Removal]:
+    """Splits removals into parts of at most REMOVED_AT_ONCE events."""
+    for removal in removals:
+        for start in range(0, len(removal.events), REMOVED_AT_ONCE):
+            events = removal.events[start : start + REMOVED_AT_ONCE]
+            is_last = start + len(events) == len(removal.events)
+            yield replace(removal, events=events, through=removal.through if is_last else events[-1].arrival)
+
+
+def _call(part: Removal, counted: Sequence[int | str]) -> tuple[list[str], list[Any]]:
+    """Returns the keys and arguments of remove.lua."""
+    keys = Keys(part.partition)
+    arrivals, _, paths, texts = zip(*part.events, strict=True)
+    removed = json.dumps([paths, arrivals, [len(text.encode()) for text in texts], list(part.dead)])
+    owner, until = part.lease
+    return (
+        [keys.log, keys.pending, keys.stored, keys.usage, keys.work, keys.lease],
+        [part.through, removed, owner, until // 1000, *counted],
     )
-    return Left(left, bool(hinted))
 
 
 def lengths() -> dict[int, int]:
     """Returns the number of events in each partition's log, without the empty ones."""
     return {partition: length for partition, length in of_all("xlen", "log").items() if length}
-
-
-def waiting(partitions: Sequence[int]) -> list[int]:
-    """Returns those of one Redis's partitions whose log holds events."""
-    return [partition for partition, length in of_each(partitions, "xlen", "log").items() if length]
-
-
-def is_left(partition: int) -> bool:
-    """Returns whether events wait without a pending hint."""
-    keys = Keys(partition)
-    with available(), client(partition).pipeline(transaction=False) as pipeline:
-        events, hinted = pipeline.xlen(keys.log).exists(keys.hinted).execute()
-    return events > 0 and not hinted
 
 
 def horizon() -> int:

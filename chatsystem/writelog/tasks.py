@@ -20,22 +20,33 @@ logger = logging.getLogger(__name__)
 
 #: Seconds from a hint to its drain. The same commit stores what arrives meanwhile, at hardly more cost.
 DRAIN_DELAY = 0.6
-#: Seconds after which a drain yields to the other partitions.
+#: Seconds after which a drain of one Redis yields to the other tasks.
 DRAIN_TURN = 1.0
 
 
 @shared_task(name="writelog.drain")
-def drain_partition(partition: int, hinted_at: float = 0.0) -> None:
-    """Drains a partition for one turn.
+def drain_waiting(hinted_at: float = 0.0) -> None:
+    """Drains the partitions that wait, for one turn.
 
     `hinted_at` is wall-clock time, possibly of another machine. A hint that waited long in the queue drains at once.
     """
     time.sleep(min(max(hinted_at + DRAIN_DELAY - time.time(), 0.0), DRAIN_DELAY))
-    # The sweep reports all three, every time.
-    with suppress(DatabaseBehind, Superseded, Unreplicated):
-        # 0 means that another drain holds the partition: it stores what is left.
-        if drain(partition, DRAIN_TURN, skip=True) and stream.is_left(partition):
-            drain_partition.delay(partition)
+    left = False
+    for label, partitions in labelled_groups().items():
+        try:
+            # 0 means that other drains hold the partitions: they store what is left.
+            left |= drain(partitions, DRAIN_TURN, skip=True) > 0 and _is_left(partitions)
+        except (DatabaseBehind, Superseded, Unreplicated):
+            pass  # The sweep reports all three, every time.
+        except LogUnavailable as error:
+            logger.warning("%s cannot be drained: %s", label, error)
+    if left:
+        drain_waiting.delay()
+
+
+def _is_left(partitions: Sequence[int]) -> bool:
+    """Returns whether events wait for which no drain was requested."""
+    return any(not log.hinted for log in stream.waiting(partitions).values())
 
 
 @worker_ready.connect
@@ -53,27 +64,29 @@ def sweep() -> None:
     # A full Redis refuses the heartbeat. It must be drained all the more.
     with suppress(LogUnavailable):
         stats.beat_heart()
+    waiting = False
     for label, partitions in labelled_groups().items():
         try:
-            _sweep(partitions)
+            waiting |= _sweep(partitions)
         except LogUnavailable as error:
             # The other servers are swept all the same.
             logger.warning("%s cannot be swept: %s", label, error)
+    if waiting:
+        drain_waiting.delay()
 
 
-def _sweep(partitions: Sequence[int]) -> None:
-    """Sweeps the partitions of one Redis."""
+def _sweep(partitions: Sequence[int]) -> bool:
+    """Sweeps the partitions of one Redis. Returns whether events wait that may be stored."""
     rollback_guard.halt_or_resume(partitions)
     try:
         ownership.keep(partitions)
     except (Superseded, Unreplicated) as error:
         logger.error("nothing is accepted or stored: %s (docs/runbook.md)", error)
-        return
+        return False
     except LogUnavailable as error:
         # A full Redis refuses leases too.
         logger.warning("could not confirm the owner: %s", error)
-    for partition in stream.waiting(partitions):
-        drain_partition.delay(partition)
+    return bool(stream.waiting(partitions))
 
 
 @shared_task(name="writelog.sample")

@@ -118,7 +118,7 @@ def test_an_application_is_not_listed_before_an_older_one_can_be(applications: P
         newer = applications.create("newer")
         if partition_of(newer["token"]) != partition_of(older["token"]):
             break
-    drain(partition_of(newer["token"]))
+    drain([partition_of(newer["token"])])
     assert "newer" not in names(page(applications))
 
     drained()

@@ -133,11 +133,11 @@ def test_a_drain_of_a_chats_messages_costs_the_same_however_many(messages: int, 
     partition = partition_of(ours.token)
     ours.chat()
     ours.message(1)
-    drain(partition)
+    drain([partition])
     ours.batch(1, ["text"] * messages)
 
     with CaptureQueriesContext(connection) as queries, commands() as sent:
-        drain(partition)
+        drain([partition])
 
     assert sent == ["DEL", "XLEN", "GET", "XRANGE", "GET", "TIME", "EVALSHA"], "in four round trips"
     assert [query["sql"].split()[0] for query in queries] == [

@@ -169,7 +169,7 @@ def test_an_edit_waits_for_the_drain_that_is_at_the_partition(
 
     def work(role: int) -> None:
         if role == 0:
-            drain_module.drain(partition_of(ours.token))
+            drain_module.drain([partition_of(ours.token)])
             return
         assert storing.wait(60)
         threading.Timer(0.3, edited.set).start()

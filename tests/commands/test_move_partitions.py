@@ -134,10 +134,8 @@ def test_an_interrupted_move_is_repeated_and_loses_nothing(
 
 def drain_all_that_may_be() -> None:
     """Drains like workers, which are refused the partitions that are being moved."""
-    from chatsystem.writelog import stream
 
-    for partition in stream.lengths():
-        tasks.drain_partition(partition)
+    tasks.drain_waiting()
 
 
 def test_a_former_url_that_is_none_is_named(transactional_db: None, state: Any) -> None:

@@ -53,6 +53,9 @@ def world(standby: Standby, transactional_db: None, settings: Settings) -> Itera
         for module in (keys, servers):
             patched.setattr(module, "PARTITIONS", PARTITIONS)
         patched.setattr(drain, "BATCH", 5)
+        patched.setattr(drain, "BATCH_BYTES", 60)
+        # Drains start at once here, so each append that asks for one sends a hint.
+        patched.setattr(append, "INTERVAL", 0)
         # A lost Redis never comes back here, so nobody waits for it.
         patched.setattr(ownership, "TAKE_OVER_AFTER", 0)
         for module in (drain, append):
@@ -60,7 +63,7 @@ def world(standby: Standby, transactional_db: None, settings: Settings) -> Itera
         world = World(standby)
         world.boundaries.install(patched)
         patched.setattr(secrets, "token_hex", world.token_hex)
-        patched.setattr(tasks.drain_partition, "delay", lambda partition, hinted_at=0.0: world.hints.add(partition))
+        patched.setattr(tasks.drain_waiting, "delay", world.hint)
         patched.setattr(index_outbox, "apply_async", lambda **when: None)
         logging.disable()
         yield world

@@ -152,9 +152,9 @@ def test_a_drain_is_counted_by_its_time_and_by_its_size(ours: Tenant) -> None:
 )
 def test_a_drain_is_in_the_first_bucket_that_is_not_below_its_time(ours: Tenant, seconds: float, bucket: str) -> None:
     partition = partition_of(ours.token)
-    events = stream.read(partition, 10).events
+    events = stream.read({partition: 10})[partition].events
 
-    stream.remove(partition, events[-1].arrival, events, (), stats.of_drain(seconds, len(events)))
+    stream.remove([stream.Removal(partition, events[-1].arrival, events)], stats.of_drain(seconds, len(events)))
 
     found = samples(ours)
     buckets = [(labels["le"], value) for labels, value in found["chatsystem_drain_duration_seconds_bucket"]]

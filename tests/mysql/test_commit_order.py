@@ -49,7 +49,7 @@ def uncommitted(tenant: Tenant, monkeypatch: pytest.MonkeyPatch) -> Iterator[Non
     """Runs a drain of the tenant's partition that has assigned primary keys and commits when the block ends."""
     written, commit = threading.Event(), threading.Event()
     store = drain_module.store
-    thread = threading.Thread(target=lambda: (drain(partition_of(tenant.token)), connection.close()))
+    thread = threading.Thread(target=lambda: (drain([partition_of(tenant.token)]), connection.close()))
 
     def store_and_wait(events: Any) -> Any:
         dead = store(events)
@@ -78,7 +78,7 @@ def test_an_outbox_entry_that_is_committed_after_its_successor_is_indexed(
 
     # When the later entry is committed, indexed and removed before the earlier one is committed,
     with uncommitted(slow, monkeypatch):
-        drain(partition_of(quick.token))
+        drain([partition_of(quick.token)])
         outbox.index()
         assert not OutboxEntry.objects.exists()
 
@@ -99,7 +99,7 @@ def test_a_reindex_misses_no_message_that_is_committed_behind_it(
 
     # when it is committed after the reindex has passed its primary key,
     with uncommitted(slow, monkeypatch):
-        drain(partition_of(quick.token))
+        drain([partition_of(quick.token)])
         assert reindex.reindex(get_backend()).messages == 1
 
     # then its outbox entry gets it indexed.
@@ -117,7 +117,7 @@ def test_a_recount_sees_no_drift_in_rows_that_are_being_committed(
     quick.chat()
 
     with uncommitted(slow, monkeypatch):
-        drain(partition_of(quick.token))
+        drain([partition_of(quick.token)])
         assert _drifts() == 0
     assert _drifts() == 0
     assert reconcile_due() == []

@@ -71,7 +71,7 @@ def test_a_missing_table_makes_no_dead_events(ours: Tenant) -> None:
     altered("RENAME TABLE messages_app_message TO elsewhere")
     try:
         with pytest.raises(ProgrammingError):
-            drain(partition_of(ours.token))
+            drain([partition_of(ours.token)])
     finally:
         altered("RENAME TABLE elsewhere TO messages_app_message")
 
@@ -108,7 +108,7 @@ def test_a_lost_connection_retries_the_batch(ours: Tenant, monkeypatch: pytest.M
             patched.setattr(Partition, "save", killing(Partition.save, before=False))
         else:
             patched.setattr(drain_module, "_write", killing(drain_module._write, before=moment == "before the rows"))
-        assert drain(partition_of(ours.token)) == 3
+        assert drain([partition_of(ours.token)]) == 3
 
     assert killed
     assert bodies() == ["stored once"]
@@ -131,7 +131,7 @@ def test_a_commit_whose_answer_is_lost_is_not_stored_twice(ours: Tenant, monkeyp
     # when the drain tries again,
     with monkeypatch.context() as patched:
         patched.setattr(connection._connections["default"], "_commit", commit_and_lose)
-        drain(partition_of(ours.token))
+        drain([partition_of(ours.token)])
 
     # then it finds everything stored and only empties the log.
     assert lost
@@ -161,7 +161,7 @@ def test_a_row_that_is_locked_for_long_is_retried(ours: Tenant, monkeypatch: pyt
     threading.Timer(1.6, release.set).start()
 
     # when the drain's first try times out, then a later one stores it.
-    assert drain(partition_of(ours.token)) == 1
+    assert drain([partition_of(ours.token)]) == 1
     holder.join()
     assert Chat.objects.count() == 1
 
@@ -206,7 +206,7 @@ def test_a_drain_that_loses_a_deadlock_stores_its_batch_on_retry(ours: Tenant, m
     # when the server resolves it against the drain,
     with monkeypatch.context() as patched:
         patched.setattr(drain_module, "_write", write_and_want)
-        drain(partition_of(ours.token))
+        drain([partition_of(ours.token)])
     thread.join()
 
     # then the drain's batch is stored nevertheless.

@@ -14,7 +14,7 @@ from rest_framework.test import APIClient
 from chatsystem.models import HostConfiguration
 from chatsystem.monitoring import hosts
 from chatsystem.writelog import stats
-from chatsystem.writelog.tasks import drain_partition
+from chatsystem.writelog.tasks import drain_waiting
 from search.backends import get_backend
 
 
@@ -52,7 +52,7 @@ def test_hosts_that_agree_are_ok(host: APIClient) -> None:
 
 def test_a_host_whose_readiness_nobody_asks_shows_up_with_its_tasks(host: APIClient, settings: Any) -> None:
     first, settings.SECRET_KEY = settings.SECRET_KEY, "k" * 64
-    drain_partition.apply(args=[0])
+    drain_waiting.apply(args=[0])
     settings.SECRET_KEY = first
 
     assert told(host) == differs_in("SECRET_KEY")

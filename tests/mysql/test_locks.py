@@ -53,12 +53,12 @@ def test_a_second_drain_returns_at_once_and_drains_other_partitions(ours: Tenant
     assert holding.wait(60)
 
     # when another one tries it, then it returns at once and drains the other partition.
-    assert drain(partition_of(ours.token), skip=True) == 0
-    assert drain(partition_of(theirs.token), skip=True) == 1
+    assert drain([partition_of(ours.token)], skip=True) == 0
+    assert drain([partition_of(theirs.token)], skip=True) == 1
     assert holder.is_alive()
     release.set()
     holder.join()
-    assert drain(partition_of(ours.token), skip=True) > 0
+    assert drain([partition_of(ours.token)], skip=True) > 0
 
 
 def _seed(ours: Tenant) -> None:
@@ -133,7 +133,7 @@ def test_a_repair_of_a_count_includes_what_is_stored_meanwhile(ours: Tenant, mon
 
     def count_then_others_drain(count: ChildCount, parents: Any) -> Any:
         found = count_children(count, parents)
-        in_threads(lambda _: drain(partition_of(ours.token), skip=True), [0])
+        in_threads(lambda _: drain([partition_of(ours.token)], skip=True), [0])
         return found
 
     # when others drain between counting and writing the count,
@@ -155,7 +155,7 @@ def test_a_drain_killed_with_sigkill_frees_its_partition_at_once(ours: Tenant) -
     process.join()
 
     # The server notices the closed socket after a while, so this tries until it has.
-    eventually(lambda: drain(partition_of(ours.token), skip=True) > 0)
+    eventually(lambda: drain([partition_of(ours.token)], skip=True) > 0)
     assert Message.objects.get().body == "survives"
 
 
@@ -169,7 +169,7 @@ def test_a_drain_stopped_in_its_middle_loses_its_partition_and_stores_nothing_tw
     stopped = time.monotonic()
 
     # when the server has ended its idle session, another one drains the partition,
-    eventually(lambda: drain(partition_of(ours.token), skip=True) > 0)
+    eventually(lambda: drain([partition_of(ours.token)], skip=True) > 0)
     assert time.monotonic() - stopped > IDLE / 2
     ours.message(1, "posted meanwhile")
 
@@ -217,5 +217,5 @@ def _drain_slowly(partition: int, idle: int, storing: Any) -> None:
         return dead_events
 
     drain_module.store = store_and_wait
-    drain(partition)
+    drain([partition])
     os._exit(0)

@@ -99,7 +99,7 @@ def drain_all() -> int:
     from chatsystem.writelog import stream
     from chatsystem.writelog.drain import drain
 
-    return sum(drain(partition) for partition in stream.lengths())
+    return sum(drain([partition]) for partition in stream.lengths())
 
 
 def is_locked(partition: int) -> bool:

@@ -297,7 +297,7 @@ def test_a_seed_waits_for_the_drain_that_is_storing(
 
     def work(role: int) -> None:
         if role == 0:
-            drain_module.drain(partition_of(ours.token))
+            drain_module.drain([partition_of(ours.token)])
             return
         # when Redis loses its numbers or everything, so that only that drain knows them, and a client posts,
         assert storing.wait(60)

@@ -72,11 +72,11 @@ def test_a_drain_that_dies_between_commit_and_removal_stores_nothing_twice(
     with monkeypatch.context() as patched:
         patched.setattr(stream, "remove", _die)
         with pytest.raises(SystemExit):
-            drain(partition)
+            drain([partition])
     assert partition in stream.lengths()
 
     # when the next one drains,
-    drain(partition)
+    drain([partition])
 
     # then each message is stored once, the counts are right, and the log is empty.
     assert Message.objects.count() == 2
@@ -94,22 +94,22 @@ def test_a_drain_that_dies_in_the_middle_of_its_removal_loses_and_doubles_nothin
     ours.batch(1, ["stored"] * 7)
     partition = partition_of(ours.token)
     counted = stats.done().events.sum
-    remove = stream._remove
+    run_each = stream.run_each
 
     def remove_and_die(*args: Any) -> None:
-        remove(*args)
+        run_each(*args)
         raise SystemExit
 
     with monkeypatch.context() as patched:
         patched.setattr(stream, "REMOVED_AT_ONCE", 3)
-        patched.setattr(stream, "_remove", remove_and_die)
+        patched.setattr(stream, "run_each", remove_and_die)
         with pytest.raises(SystemExit):
-            drain(partition)
+            drain([partition])
     assert stream.lengths() == {partition: 4}
 
     # when a message is posted to what is left, and the next one drains,
     ours.message(1, "after it")
-    drain(partition)
+    drain([partition])
 
     # then each message is stored once, the counts are right, nothing waits, and the metrics count every event.
     assert [m.body for m in Message.objects.order_by("number")] == ["stored"] * 7 + ["after it"]
@@ -134,7 +134,7 @@ def test_a_drain_that_dies_after_its_commit_has_filled_the_outbox(
     with monkeypatch.context() as patched:
         patched.setattr(connection, "_commit", commit_and_die)
         with pytest.raises(SystemExit):
-            drain(partition_of(ours.token))
+            drain([partition_of(ours.token)])
     connection.close()
 
     # then the message is stored and is in the outbox.
@@ -149,13 +149,13 @@ def test_a_drain_that_dies_before_commit_leaves_everything_in_the_log(
     ours.message(1, "kept")
     partition = partition_of(ours.token)
     with monkeypatch.context() as patched:
-        patched.setattr(Partition, "save", _die)
+        patched.setattr(Partition.objects, "bulk_update", _die)
         with pytest.raises(SystemExit):
-            drain(partition)
+            drain([partition])
 
     assert Message.objects.count() == 0
     assert ours.get("/chats/1/messages/1")["body"] == "kept"
-    drain(partition)
+    drain([partition])
     assert Message.objects.get().body == "kept"
 
 
@@ -169,16 +169,16 @@ def test_a_late_removal_takes_only_what_its_drain_has_stored(ours: Tenant, monke
     def remove_late(*args: Any) -> None:
         # when another one empties the log meanwhile, and two messages arrive,
         monkeypatch.setattr(stream, "remove", remove)
-        drain(partition)
+        drain([partition])
         ours.batch(1, ["three", "four"])
         remove(*args)
 
     monkeypatch.setattr(stream, "remove", remove_late)
-    drain_module._drain_batch(partition, skip=False)
+    drain_module._drain_group({partition: 1_000}, skip=False)
 
     # then its removal leaves them in the log.
     assert stream.lengths() == {partition: 2}
-    drain(partition)
+    drain([partition])
     assert Message.objects.count() == 4
 
 
@@ -197,7 +197,7 @@ def test_an_update_that_arrives_while_its_entity_is_being_stored_stays_readable(
     # when an update arrives before it removes what it stored,
     with monkeypatch.context() as patched:
         patched.setattr(stream, "remove", update_then_remove)
-        drain_module._drain_batch(partition_of(ours.token), skip=False)
+        drain_module._drain_group({partition_of(ours.token): 1_000}, skip=False)
 
     # then reads show the update, and it is stored with the next drain.
     assert Message.objects.get().body == "as created"
@@ -225,7 +225,7 @@ def test_of_many_messages_that_are_stored_those_edited_meanwhile_stay_readable(
     # when some of them are edited before it removes what it stored,
     with monkeypatch.context() as patched:
         patched.setattr(stream, "remove", edit_then_remove)
-        drain_module._drain_batch(partition, skip=False)
+        drain_module._drain_group({partition: 1_000}, skip=False)
 
     # then only those are still pending, with their new texts.
     pending = state.hgetall(Keys(partition).pending)
@@ -302,7 +302,7 @@ def test_five_drains_at_once_store_everything_once(ours: Tenant, theirs: Tenant)
     # when five workers drain all partitions at once,
     def work(_: int) -> None:
         for partition in (partition_of(ours.token), partition_of(theirs.token)):
-            drain(partition, skip=True)
+            drain([partition], skip=True)
 
     in_threads(work, range(5))
     drain_all()
@@ -329,7 +329,7 @@ def test_a_drain_killed_with_sigkill_frees_its_partition_at_once(ours: Tenant) -
     process.join()
 
     # then the next drain stores what it left.
-    assert drain(partition_of(ours.token)) > 0
+    assert drain([partition_of(ours.token)]) > 0
     assert Message.objects.get().body == "survives"
 
 
@@ -383,10 +383,10 @@ def test_a_dead_event_stays_readable_when_its_drain_dies_before_the_removal(
         patched.setattr(bulk, "insert", _refuse)
         patched.setattr(stream, "remove", _die)
         with pytest.raises(SystemExit):
-            drain(partition)
+            drain([partition])
 
     # when the next one empties it, then reads still show the message.
-    drain(partition)
+    drain([partition])
     assert stream.lengths() == {}
     assert DeadEvent.objects.get().text == "refused"
     assert ours.get("/chats/1/messages/1")["body"] == "refused"
@@ -416,7 +416,7 @@ def test_a_connection_that_breaks_while_a_refused_row_is_rolled_back_retries_the
     # when it is drained, then a retry stores it, and there is no dead event.
     monkeypatch.setattr(bulk, "insert", refuse_once)
     with connection.execute_wrapper(break_once):
-        drain(partition_of(ours.token))
+        drain([partition_of(ours.token)])
     assert next(broken, None) is None
     assert Message.objects.get().body == "stored in the end"
     assert DeadEvent.objects.count() == 0
@@ -427,7 +427,7 @@ def test_a_database_that_is_down_makes_no_dead_events(ours: Tenant, monkeypatch:
     with monkeypatch.context() as patched:
         patched.setattr(bulk, "insert", _database_away)
         with pytest.raises(OperationalError):
-            drain(partition_of(ours.token))
+            drain([partition_of(ours.token)])
 
     assert DeadEvent.objects.count() == 0
     assert drain_all() == 2
@@ -441,7 +441,7 @@ def _drain_and_hang(partition: int, holding: Any, hold: Any) -> None:
 
     forget_redis()
     drain_module.store = hang
-    drain(partition)
+    drain([partition])
 
 
 def _die(*args: object, **kwargs: object) -> None:

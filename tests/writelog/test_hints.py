@@ -16,7 +16,7 @@ from chatsystem.writelog.append import hints
 from chatsystem.writelog.drain import drain
 from chatsystem.writelog.events import Event
 from chatsystem.writelog.keys import partition_of
-from chatsystem.writelog.tasks import drain_partition, reconcile, sweep
+from chatsystem.writelog.tasks import drain_waiting, reconcile, sweep
 from messages_app.models import Message
 from tests.support.harness import Tenant, drain_all
 
@@ -26,9 +26,16 @@ def waiting_tasks() -> int:
         return connection.default_channel.client.llen("celery")
 
 
+def begin_drain(tenant: Tenant) -> None:
+    """Does what a drain does when it starts, after its hint has waited for DRAIN_DELAY."""
+    stream.begin_drain([partition_of(tenant.token)])
+    hints.asks_at = 0.0
+
+
 def test_many_writes_request_one_drain_until_it_starts(ours: Tenant) -> None:
     # Given an application whose log is empty and whose drain has begun,
     drain_all()
+    begin_drain(ours)
     before = waiting_tasks()
 
     # when it gets a burst of writes,
@@ -38,7 +45,7 @@ def test_many_writes_request_one_drain_until_it_starts(ours: Tenant) -> None:
 
     # then one drain is requested; once that has started, the next write requests another one.
     assert waiting_tasks() == before + 1
-    stream.begin_drain(partition_of(ours.token))
+    begin_drain(ours)
     ours.message(1)
     assert waiting_tasks() == before + 2
 
@@ -46,19 +53,19 @@ def test_many_writes_request_one_drain_until_it_starts(ours: Tenant) -> None:
 def test_a_write_at_the_end_of_a_drain_requests_the_next_one(ours: Tenant, monkeypatch: pytest.MonkeyPatch) -> None:
     # Given a drain that has found the log empty, and has not ended yet,
     ours.chat()
+    hints.asks_at = 0.0
     before = waiting_tasks()
     remove = stream.remove
 
-    def find_empty_then_write(*args: Any) -> stream.Left:
-        left = remove(*args)
-        assert not left.events
+    def empty_then_write(*args: Any) -> None:
+        remove(*args)
+        assert not stream.lengths()
         ours.message(1, "late")
-        return left
 
     # when a message is posted, then it requests a drain of its own.
     with monkeypatch.context() as patched:
-        patched.setattr(stream, "remove", find_empty_then_write)
-        drain(partition_of(ours.token))
+        patched.setattr(stream, "remove", empty_then_write)
+        drain([partition_of(ours.token)])
     assert stream.lengths() == {partition_of(ours.token): 1}
     assert waiting_tasks() == before + 1
 
@@ -77,12 +84,12 @@ def test_events_during_a_drain_are_left_to_the_next_one_unless_that_has_already_
         found = read(*args)
         ours.message(1, "late")
         if taken:
-            stream.begin_drain(partition)
+            stream.begin_drain([partition])
         return found
 
     # when a message is posted, and the drain that it requests has or has not run yet,
     monkeypatch.setattr(stream, "read", read_then_write)
-    drain(partition)
+    drain([partition])
 
     # then the message is stored, or left to the drain that still has to run.
     assert Message.objects.count() == taken
@@ -93,14 +100,13 @@ def test_a_drain_starts_a_fixed_time_after_its_hint(ours: Tenant, monkeypatch: p
     now, waits = 1_800_000_000.0, []
     clock = SimpleNamespace(time=lambda: now, sleep=waits.append)
     ours.chat()
-    partition = partition_of(ours.token)
     # Given hints from now, from a moment ago, from long ago, and from a clock that is far ahead,
     for hinted_at, wait in ((now, 0.6), (now - 0.4, 0.2), (now - 9, 0), (0.0, 0), (now + 9_000, 0.6)):
         ours.message(1)
         # when their drains run, then each waits for the rest of the gathering time.
         with monkeypatch.context() as patched:
             patched.setattr(tasks, "time", clock)
-            drain_partition(partition, hinted_at)
+            drain_waiting(hinted_at)
         assert waits.pop() == pytest.approx(wait)
         assert not stream.lengths()
 
@@ -108,13 +114,13 @@ def test_a_drain_starts_a_fixed_time_after_its_hint(ours: Tenant, monkeypatch: p
 def test_a_broker_that_is_down_costs_no_write(ours: Tenant, monkeypatch: pytest.MonkeyPatch) -> None:
     # Given a broker that refuses hints,
     ours.chat()
-    stream.begin_drain(partition_of(ours.token))
+    begin_drain(ours)
 
     def away(*args: object) -> None:
         raise OperationalError("away")
 
     with monkeypatch.context() as patched:
-        patched.setattr(drain_partition, "delay", away)
+        patched.setattr(drain_waiting, "delay", away)
 
         # when a message is posted, then it is acknowledged and readable,
         ours.message(1, "kept")
@@ -124,23 +130,24 @@ def test_a_broker_that_is_down_costs_no_write(ours: Tenant, monkeypatch: pytest.
     before = waiting_tasks()
     sweep()
     assert waiting_tasks() == before + 1
-    drain_partition(partition_of(ours.token))
+    drain_waiting()
     assert Message.objects.get().body == "kept"
 
 
 def test_a_silent_broker_delays_one_request_and_not_all_of_them(ours: Tenant, monkeypatch: pytest.MonkeyPatch) -> None:
     # Given a broker that does not answer, and writes to several partitions,
     ours.chat()
+    begin_drain(ours)
     asked = []
 
-    def silent(partition: int, hinted_at: float) -> None:
-        asked.append(partition)
+    def silent(hinted_at: float) -> None:
+        asked.append(hinted_at)
         raise OperationalError("timed out")
 
     with monkeypatch.context() as patched:
-        patched.setattr(drain_partition, "delay", silent)
+        patched.setattr(drain_waiting, "delay", silent)
         for _ in range(3):
-            stream.begin_drain(partition_of(ours.token))
+            stream.begin_drain([partition_of(ours.token)])
             ours.message(1, "kept")
     assert len(asked) == 1
     assert hints.asks_at - time.monotonic() <= 2, "the sweep comes as often"
@@ -148,7 +155,7 @@ def test_a_silent_broker_delays_one_request_and_not_all_of_them(ours: Tenant, mo
     # when the cooldown is over, then the broker is asked again.
     before = waiting_tasks()
     monkeypatch.setattr(hints, "asks_at", time.monotonic())
-    stream.begin_drain(partition_of(ours.token))
+    stream.begin_drain([partition_of(ours.token)])
     ours.message(1, "kept")
     assert waiting_tasks() == before + 1
 
@@ -171,7 +178,7 @@ def test_a_drain_whose_turn_is_over_requests_the_next_one(ours: Tenant, monkeypa
     before = waiting_tasks()
 
     # when its turn is over, then it requests another one, which runs after those of the other partitions.
-    drain_partition(partition_of(ours.token))
+    drain_waiting()
     assert stream.lengths() == {partition_of(ours.token): 2}
     assert waiting_tasks() == before + 1
 
@@ -187,7 +194,7 @@ def test_a_drain_of_an_empty_partition_begins_no_transaction(
     state: Any, django_assert_num_queries: Any, db: None
 ) -> None:
     with django_assert_num_queries(0):
-        drain_partition(3)
+        drain_waiting()
 
 
 def test_the_periodic_reconcile_repairs_a_count_that_a_drain_has_moved(ours: Tenant) -> None:

@@ -32,7 +32,7 @@ def usage(tenant: Tenant) -> tuple[int, int]:
 
 def in_the_log(tenant: Tenant) -> tuple[int, int]:
     """Returns the same, counted event by event."""
-    events = stream.read(partition_of(tenant.token), 10_000).events
+    events = stream.read({partition_of(tenant.token): 10_000})[partition_of(tenant.token)].events
     own = [event for event in events if event.path.partition("/")[0] == tenant.token]
     return len(own), sum(len(event.text.encode()) for event in own)
 
@@ -126,11 +126,11 @@ def test_usage_is_what_the_log_holds_through_creates_updates_batches_and_partial
     monkeypatch.setattr("chatsystem.writelog.drain.BATCH", 4)
     partition = partition_of(ours.token)
     while partition in stream.lengths():
-        drain(partition, seconds=0)
+        drain([partition], seconds=0)
         assert usage(ours) == in_the_log(ours)
         assert usage(theirs) == in_the_log(theirs)
         # An application without events has no entry. Otherwise a log that is never empty would keep all of them.
-        waiting = {event.path.partition("/")[0] for event in stream.read(partition, 10_000).events}
+        waiting = {event.path.partition("/")[0] for event in stream.read({partition: 10_000})[partition].events}
         assert set(client(0).hkeys(Keys(partition).usage)) == waiting
     assert not client(0).exists(Keys(partition).usage)
 
@@ -140,16 +140,16 @@ def test_a_removal_that_runs_twice_or_late_is_counted_once(ours: Tenant) -> None
     ours.chat()
     ours.batch(1, ["a", "bb", "ccc", "dddd"])
     partition = partition_of(ours.token)
-    events = stream.read(partition, 100).events
+    events = stream.read({partition: 100})[partition].events
     early, all_but_one = events[:3], events[:-1]
 
     # when they run in any order, and one of them twice,
-    stream.remove(partition, early[-1].arrival, early)
+    stream.remove([stream.Removal(partition, early[-1].arrival, early)])
     assert usage(ours) == in_the_log(ours) == (3, 9)
-    stream.remove(partition, all_but_one[-1].arrival, all_but_one)
+    stream.remove([stream.Removal(partition, all_but_one[-1].arrival, all_but_one)])
     assert usage(ours) == in_the_log(ours) == (1, 4)
-    stream.remove(partition, all_but_one[-1].arrival, all_but_one)
-    stream.remove(partition, early[-1].arrival, early)
+    stream.remove([stream.Removal(partition, all_but_one[-1].arrival, all_but_one)])
+    stream.remove([stream.Removal(partition, early[-1].arrival, early)])
 
     # then usage is still what is left.
     assert usage(ours) == in_the_log(ours) == (1, 4)
@@ -248,7 +248,7 @@ def test_a_full_redis_refuses_writes_and_is_emptied_by_the_sweep(
         # earlier writes are still read, and the sweep drains them, although its heartbeat is refused too,
         assert ours.get("/chats/1/messages/100")["body"] == "x" * 10_000
         # Without the broker: where a Redis can be full, the broker is another one.
-        monkeypatch.setattr(tasks.drain_partition, "delay", tasks.drain_partition)
+        monkeypatch.setattr(tasks.drain_waiting, "delay", tasks.drain_waiting)
         tasks.sweep()
         assert not stream.lengths()
         assert Partition.objects.get(pk=partition_of(ours.token)).drained_through

@@ -90,10 +90,10 @@ def test_a_worker_that_still_reaches_the_old_primary_stores_nothing_of_it(
 
     # when a worker drains the old primary, then it is refused, with or without REDIS_REPLICAS,
     with briefly(settings), pytest.raises(exceptions.Unreplicated):
-        drain(partition_of(ours.token))
+        drain([partition_of(ours.token)])
     settings.REDIS_REPLICAS = 0
     with pytest.raises(exceptions.Superseded):
-        drain(partition_of(ours.token))
+        drain([partition_of(ours.token)])
     # and the acknowledged events are stored, with nothing else under their numbers.
     use(replica, settings)
     drain_all()

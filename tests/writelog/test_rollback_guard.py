@@ -70,7 +70,7 @@ def test_writes_and_reads_are_refused_from_the_first_drain_on(ours: Tenant, lost
 
     # when it is drained,
     with pytest.raises(exceptions.DatabaseBehind):
-        drain(partition_of(ours.token))
+        drain([partition_of(ours.token)])
 
     # then nothing was stored,
     assert Message.objects.filter(chat__application__token=ours.token).count() == 2

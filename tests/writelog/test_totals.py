@@ -23,9 +23,9 @@ def test_every_acknowledged_event_is_counted_once_and_again_once_it_is_stored(ou
     assert stats.sample()[:2] == (8, 0)
 
     # when all are stored, and a late drain removes them a second time,
-    events = stream.read(partition_of(ours.token), 100).events
+    events = stream.read({partition_of(ours.token): 100})[partition_of(ours.token)].events
     drain_all()
-    stream.remove(partition_of(ours.token), events[-1].arrival, events)
+    stream.remove([stream.Removal(partition_of(ours.token), events[-1].arrival, events)])
 
     # then each is counted once.
     assert stats.sample()[:2] == (8, 8)

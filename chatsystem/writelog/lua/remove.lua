@@ -1,8 +1,7 @@
 #!lua flags=allow-oom
 -- remove: removes events that the database has committed. Runs in a full Redis too: otherwise it would stay full.
 --
--- KEYS  1 log (STREAM)  2 pending (HASH)  3 stored (STRING)  4 usage (HASH)  5 hinted (STRING)  6 work (HASH)
---       7 lease (STRING)
+-- KEYS  1 log (STREAM)  2 pending (HASH)  3 stored (STRING)  4 usage (HASH)  5 work (HASH)  6 lease (STRING)
 -- ARGV  1 through  arrival of the newest committed event. An arrival, not a count, so that a second remover cannot take
 --                  events that are not stored
 --       2 events   the log's events up to there, as JSON: their paths, their arrivals, the bytes of their texts, and
@@ -13,8 +12,7 @@
 --       5 took     microseconds that the drain took, if it is counted in the metrics; then
 --       6 stored   its events, and
 --       7 8        the fields of work that count a drain of this duration and of this size
--- returns {left, hinted}: the number of events in the log, and 1 if a drain was requested that has not started
-local log_key, pending_key, stored_key, usage_key, hinted_key, work_key, lease_key = unpack(KEYS)
+local log_key, pending_key, stored_key, usage_key, work_key, lease_key = unpack(KEYS)
 local through = tonumber(ARGV[1])
 -- Pending entries that one command reads. Each holds a text.
 local AT_ONCE = 100
@@ -56,8 +54,7 @@ end
 if through > tonumber(redis.call('GET', stored_key) or 0) then redis.call('SET', stored_key, ARGV[1]) end
 
 redis.call('XTRIM', log_key, 'MINID', string.format('%.0f', through + 1))
-local left = redis.call('XLEN', log_key)
-if left == 0 then
+if redis.call('XLEN', log_key) == 0 then
   -- An empty log uses nothing, even if an older Redis brought back other figures.
   redis.call('DEL', usage_key)
 else
@@ -71,4 +68,3 @@ else
     end
   end
 end
-return {left, redis.call('EXISTS', hinted_key)}
