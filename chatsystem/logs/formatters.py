@@ -27,7 +27,7 @@ FIELDS = {
     "route": "route",
     "status": "status",
     "statement": "statement",
-    "partition": "partition",
+    "partitions": "partitions",
     "events": "events",
     "seconds": "seconds",
     "exc_info": "exception",

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 APPEND = "tests/writelog/test_append.py"
 CONDITIONS = "tests/api/test_conditions.py"
 DRAIN = "tests/writelog/test_drain.py"
+GROUPS = "tests/writelog/test_group_drain.py"
 ERRORS = "tests/api/test_errors.py"
 FENCE = "tests/writelog/test_fence.py"
 HINTS = "tests/writelog/test_hints.py"
@@ -123,9 +124,8 @@ MUTANTS = [
         "a drain that dies in between loses what it has read",
         edit(
             "drain.py",
-            "        through = max(row.drained_through, events[-1].arrival)\n",
-            "        through = max(row.drained_through, events[-1].arrival)\n"
-            "        stream.remove(partition, through, events, dead_arrivals)\n",
+            '    Partition.objects.bulk_update(rows, ["drained_through"])\n',
+            '    stream.remove(removals)\n    Partition.objects.bulk_update(rows, ["drained_through"])\n',
         ),
         (DRAIN, MODEL, KILLS),
     ),
@@ -142,7 +142,11 @@ MUTANTS = [
     Mutant(
         "drained_through ignored",
         "events in the log are stored and counted a second time",
-        edit("drain.py", "[event for event in events if event.arrival > row.drained_through]", "events"),
+        edit(
+            "drain.py",
+            "[e for e in batches[row.pk].events if e.arrival > row.drained_through]",
+            "batches[row.pk].events",
+        ),
         (DRAIN, MODEL),
     ),
     Mutant(
@@ -150,8 +154,13 @@ MUTANTS = [
         "a drain that dies in between leaves stored events that look unstored",
         edit(
             "drain.py",
-            '        row.save(update_fields=["drained_through"])\n',
-            '    row.save(update_fields=["drained_through"])\n',
+            '    Partition.objects.bulk_update(rows, ["drained_through"])\n',
+            "",
+        )
+        + edit(
+            "drain.py",
+            "    if taken:\n        stream.remove(",
+            '    if taken:\n        Partition.objects.bulk_update(mine, ["drained_through"])\n        stream.remove(',
         ),
         (DRAIN, MODEL),
     ),
@@ -172,18 +181,18 @@ MUTANTS = [
         "a killed drain blocks its partition until the lease ends, and a slow drain shares the partition after that",
         edit(
             "partitions.py",
-            "    with transaction.atomic(durable=True):\n",
-            "    from chatsystem.writelog.redis_client import client\n\n"
-            '    lease = client(partition).lock(f"{{{partition}}}:lease", timeout=10)\n'
-            "    taken = lease.acquire(blocking=not skip)\n"
-            "    with transaction.atomic(durable=True):\n",
+            "        with transaction.atomic(durable=True):\n",
+            "        from chatsystem.writelog.redis_client import client\n\n"
+            '        leases = {p: client(p).lock(f"{{{p}}}:lease", timeout=10) for p in partitions}\n'
+            "        partitions = [p for p in partitions if leases[p].acquire(blocking=not skip)]\n"
+            "        with transaction.atomic(durable=True):\n",
         )
+        + edit("partitions.py", "Partition.objects.select_for_update(skip_locked=skip)", "Partition.objects")
         + edit(
             "partitions.py",
-            "Partition.objects.select_for_update(skip_locked=skip).filter(pk=partition).first()",
-            "Partition.objects.filter(pk=partition).first() if taken else None",
-        )
-        + edit("partitions.py", "        yield row\n", "        yield row\n    if taken:\n        lease.release()\n"),
+            "            yield current\n",
+            "            yield current\n        for p in partitions:\n            leases[p].release()\n",
+        ),
         ("tests/mysql/test_locks.py",),
         database="mariadb",
     ),
@@ -384,7 +393,7 @@ MUTANTS = [
     Mutant(
         "drain of any Redis",
         "events of an old primary, or of another host's Redis, become rows under numbers of the owner's",
-        edit("drain.py", "if batch.passed_by != row.owner:", "if False:"),
+        edit("drain.py", "and batches[row.pk].passed_by == row.owner]", "]"),
         (OWNERSHIP,),
     ),
     Mutant(
@@ -505,7 +514,7 @@ MUTANTS = [
     Mutant(
         "seed without a drain",
         "a number that waits in the log is assigned again",
-        edit("seeding.py", "    drain(partition)\n", ""),
+        edit("seeding.py", "    drain([partition])\n", ""),
         (APPEND, MODEL),
     ),
     Mutant(
@@ -549,35 +558,101 @@ MUTANTS = [
     Mutant(
         "sweep does nothing",
         "events with a lost hint are never stored",
-        edit("tasks.py", "    for partition in stream.waiting(partitions):\n", "    for partition in ():\n"),
+        edit("tasks.py", "    return bool(stream.waiting(partitions))\n", "    return False\n"),
         (HINTS, MODEL),
     ),
     Mutant(
         "hint never cleared",
         "for two seconds after a hint, writes trigger no drain",
-        edit("drain.py", "stream.begin_drain(partition)", "stream.lengths().get(partition, 0)"),
+        edit("drain.py", "stream.begin_drain(partitions)", "stream.waiting(partitions)"),
         (HINTS, MODEL),
     ),
     Mutant(
         "hint cleared after the drain",
         "a write during a drain triggers no drain, and is left behind",
-        edit("drain.py", "stream.begin_drain(partition)", "stream.lengths().get(partition, 0)")
-        + edit("drain.py", "    return drained\n", "    stream.begin_drain(partition)\n    return drained\n"),
+        edit("drain.py", "stream.begin_drain(partitions)", "stream.waiting(partitions)")
+        + edit(
+            "drain.py",
+            "    return stored\n\n\ndef drain_present",
+            "    stream.begin_drain(partitions)\n    return stored\n\n\ndef drain_present",
+        ),
         (HINTS, MODEL),
     ),
     Mutant(
         "hint taken for a drain",
         "a write during a drain is left behind when the drain that it triggered found the partition locked",
-        edit("drain.py", "(count == BATCH or not left.hinted)", "count == BATCH"),
+        edit("drain.py", "if not log.hinted or p in cut}", "if p in cut}"),
         (HINTS, MODEL),
+    ),
+    Mutant(
+        "log of a skipped partition trimmed",
+        "a drain loses what another one holds and has not stored",
+        edit(
+            "drain.py",
+            "    # Only after the commit:",
+            "    removals += [stream.Removal(p, 1 << 60, batch.events) for p, batch in stream.read(counts).items()"
+            " if batch.events and p not in {row.pk for row in rows}]\n    # Only after the commit:",
+        ),
+        (GROUPS, LOCKS),
+        database="mariadb",
+    ),
+    Mutant(
+        "one drained_through not moved",
+        "a drain of several partitions that dies stores the events of one a second time",
+        edit("drain.py", "bulk_update(rows, ", "bulk_update(rows[1:] or rows, "),
+        (GROUPS, MODEL),
+    ),
+    Mutant(
+        "neighbours of a refused partition lost",
+        "a group that the database refuses is stored without the partitions that hold no bad event",
+        edit(
+            "drain.py",
+            "    return {partition: refused for partition, events in fresh.items() if (refused := store(events))}\n",
+            "    halves = store(together)\n    return {next(iter(fresh)): halves} if halves else {}\n",
+        ),
+        (GROUPS, MODEL),
+    ),
+    Mutant(
+        "one partition that is behind stops its group",
+        "nobody's writes are stored while one partition is halted",
+        edit(
+            "partitions.py",
+            "            if not current and (rows or not skip):",
+            "            if len(current) < len(rows):",
+        ),
+        (GROUPS,),
+    ),
+    Mutant(
+        "long log first",
+        "short logs wait behind the log of a flood",
+        edit("drain.py", "key=lambda item: item[1].events):", "key=lambda item: -item[1].events):"),
+        (GROUPS,),
+    ),
+    Mutant(
+        "transaction of any size",
+        "a transaction of long texts holds its partitions for as long as they take",
+        edit("drain.py", "            if room < 0 and (count or fitting):\n                break\n", ""),
+        (GROUPS,),
+    ),
+    Mutant(
+        "drains wait for SQLite",
+        "each worker waits in BEGIN for the drain that writes, for up to 30 s",
+        edit("partitions.py", 'if connection.vendor != "sqlite" or not skip:', "if True:"),
+        (GROUPS,),
+    ),
+    Mutant(
+        "hint for each partition",
+        "each of many applications costs a Celery message",
+        edit("append.py", "        self.asks_at = time.monotonic() + INTERVAL\n", ""),
+        (GROUPS,),
     ),
     Mutant(
         "no bisection",
         "a bad event takes its whole batch with it",
         edit(
             "drain.py",
-            "        half = len(events) // 2\n        return store(events[:half]) + store(events[half:])\n",
-            "        return [(event, error) for event in events]\n",
+            "    half = len(events) // 2\n    return store(events[:half]) + store(events[half:])\n",
+            "    return [(event, error) for event in events]\n",
         ),
         (DRAIN, MODEL),
     ),
@@ -586,15 +661,15 @@ MUTANTS = [
         "an acknowledged write cannot be read any more",
         edit(
             "drain.py",
-            "stream.remove(partition, through, events, dead_arrivals, ",
-            "stream.remove(partition, through, events, (), ",
+            "stream.Removal(row.pk, row.drained_through, batch.events, arrivals, lease)",
+            "stream.Removal(row.pk, row.drained_through, batch.events, (), lease)",
         ),
         (DRAIN, MODEL),
     ),
     Mutant(
         "dead events forgotten by the next drain",
         "what a drain set aside before it died cannot be read any more",
-        edit("drain.py", "        if len(fresh) < len(events):\n", "        if False:\n"),
+        edit("drain.py", "        if len(fresh[row.pk]) < len(batch.events):\n", "        if False:\n"),
         (DRAIN, MODEL),
     ),
     Mutant(
@@ -646,8 +721,8 @@ MUTANTS = [
         "a drain on another node of a Galera cluster halts the partition",
         edit(
             "partitions.py",
-            "rollback_guard.check(row, stored_through)",
-            "rollback_guard.check(row, rollback_guard.stored_through(partition))",
+            "rollback_guard.is_behind(row, stored_through[row.pk])",
+            "rollback_guard.is_behind(row, rollback_guard.stored_through(row.pk))",
         ),
         ("tests/deploy/test_galera.py",),
     ),
@@ -701,7 +776,11 @@ MUTANTS = [
     Mutant(
         "older database accepted",
         "a restored dump is written to, and nobody notices what it lost",
-        edit("rollback_guard.py", "    if stored_through <= row.drained_through:\n", "    if True:\n"),
+        edit(
+            "rollback_guard.py",
+            "    if stored_through <= row.drained_through:\n        return False\n",
+            "    return False\n",
+        ),
         (BEHIND,),
     ),
     Mutant(
@@ -718,9 +797,9 @@ MUTANTS = [
         "chat of any application",
         "one application's messages are stored in another's chat",
         edit(
-            "messages_app/persist.py",
-            "Chat.objects.filter(application__token=token, number__in=of_token)",
-            "Chat.objects.filter(number__in=of_token)",
+            "bulk.py",
+            'Q(**{foreign_key: parent_id, "number__in": numbers[parent_id]})',
+            "Q(number__in=numbers[parent_id])",
         ),
         (ISOLATION, MODEL),
     ),
@@ -885,7 +964,9 @@ MUTANTS = [
         "seed without the row lock",
         "a drain stores a higher number while a lower one is seeded",
         edit(
-            "seeding.py", "    drain(partition)\n    with locked(partition):\n", "    drain(partition)\n    if True:\n"
+            "seeding.py",
+            "    drain([partition])\n    with locked(partition):\n",
+            "    drain([partition])\n    if True:\n",
         ),
         (LOCKS,),
         database="mariadb",
@@ -922,7 +1003,7 @@ MUTANTS = [
     Mutant(
         "drain without an end",
         "the command continues for as long as others write",
-        edit("drain.py", "(batch := drain(partition, seconds=0))", "(batch := drain(partition))"),
+        edit("drain.py", "(batch := drain([partition], seconds=0))", "(batch := drain([partition]))"),
         (DRAIN_COMMAND,),
     ),
     Mutant(
@@ -988,8 +1069,8 @@ MUTANTS = [
         "beside a drain, the admin leaves each change to the workers",
         edit(
             "chatsystem/backoffice/entity_admin.py",
-            "drain(partition, PATIENCE)",
-            "drain(partition, PATIENCE, skip=True)",
+            "drain([partition], PATIENCE)",
+            "drain([partition], PATIENCE, skip=True)",
         ),
         (EDITS,),
         database="mariadb",
@@ -1071,7 +1152,7 @@ MUTANTS = [
     Mutant(
         "drain that never yields",
         "one partition's backlog keeps a worker from all others",
-        edit("tasks.py", "if drain(partition, DRAIN_TURN, skip=True)", "if drain(partition, skip=True)"),
+        edit("tasks.py", "drain(partitions, DRAIN_TURN, skip=True)", "drain(partitions, skip=True)"),
         (HINTS,),
     ),
     Mutant(
