@@ -105,7 +105,7 @@ def test_a_lost_connection_retries_the_batch(ours: Tenant, monkeypatch: pytest.M
 
     with monkeypatch.context() as patched:
         if moment == "at the commit":
-            patched.setattr(Partition, "save", killing(Partition.save, before=False))
+            patched.setattr(Partition.objects, "bulk_update", killing(Partition.objects.bulk_update, before=False))
         else:
             patched.setattr(drain_module, "_write", killing(drain_module._write, before=moment == "before the rows"))
         assert drain([partition_of(ours.token)]) == 3
