@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 
@@ -37,22 +37,32 @@ def drain(partitions: Sequence[int], seconds: float = float("inf"), *, skip: boo
     """Stores the events of one Redis's partitions until nobody else comes for what is left, or `seconds` are over.
 
     Returns the number of stored events. With `skip`, leaves partitions alone that another process drains: that drain
-    stores our events too. Raises `DatabaseBehind` or `Superseded` if nothing could be stored for that reason.
+    stores our events too. Raises `DatabaseBehind` or `Superseded` if nothing could be stored for that reason. Raises an
+    error of the database in the end, when the other partitions are stored.
     """
     deadline = time.monotonic() + seconds
     stored = 0
     refusal: LogUnavailable | None = None
+    failure: DatabaseError | None = None
     waiting = stream.begin_drain(partitions)
     while waiting:
         taken: dict[int, int] = {}
-        for counts in _groups(waiting):
+        queue = deque(_groups(waiting))
+        late = False
+        while queue and not late:
+            counts = queue.popleft()
             try:
                 taken |= _retry_group(counts, skip)
             except (DatabaseBehind, Superseded) as error:
-                # Of these partitions alone. The others are stored all the same.
                 refusal = error
-            if late := time.monotonic() > deadline:
-                break
+            except DatabaseError as error:
+                if connection.connection is None or not connection.is_usable():
+                    raise
+                # An error that is not known to be of a row must not stop the neighbours of that row's partition.
+                failure = error
+                if len(counts) > 1:
+                    queue.extend({partition: count} for partition, count in counts.items())
+            late = time.monotonic() > deadline
         stored += sum(taken.values())
         if late or not taken:
             break
@@ -60,6 +70,8 @@ def drain(partitions: Sequence[int], seconds: float = float("inf"), *, skip: boo
         # found the partition taken, it does not come again: then we go on.
         cut = {partition for partition, count in taken.items() if count < waiting[partition].events}
         waiting = {p: log for p, log in stream.waiting(partitions).items() if not log.hinted or p in cut}
+    if failure:
+        raise failure
     if refusal and not stored:
         raise refusal
     return stored

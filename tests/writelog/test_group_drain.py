@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from django.db import DataError, connection
+from django.db import DataError, OperationalError, connection
 from django.test.utils import CaptureQueriesContext
 from rest_framework.test import APIClient
 
@@ -87,6 +87,28 @@ def test_an_event_that_is_refused_harms_no_other_partition(tenants: list[Tenant]
     assert tenants[2].get("/chats/1/messages/2")["body"] == "refused"
     assert stream.lengths() == {}
     assert reconcile_due() == []
+
+
+def test_an_error_of_the_database_that_nobody_knows_stops_no_other_partition(tenants: list[Tenant]) -> None:
+    # Given messages of five partitions, and a database that fails on one of them with an error that is not of a row,
+    for number, tenant in enumerate(tenants):
+        tenant.message(1, "fails" if number == 2 else "stored")
+
+    def fail(execute: Any, sql: str, params: Any, *rest: Any) -> Any:
+        if sql.startswith("INSERT") and "fails" in (params or ()):
+            raise OperationalError(9999, "unknown")
+        return execute(sql, params, *rest)
+
+    # when workers drain, then the others are stored, and the error is raised, so that it is in the log.
+    with connection.execute_wrapper(fail), pytest.raises(OperationalError, match="unknown"):
+        tasks.drain_waiting()
+    assert [bodies(tenant) for tenant in tenants] == [["stored"]] * 2 + [[]] + [["stored"]] * 2
+    assert not DeadEvent.objects.exists()
+
+    # Once the database stores it, nothing is missing.
+    drain(ALL)
+    assert bodies(tenants[2]) == ["fails"]
+    assert stream.lengths() == {}
 
 
 def test_a_partition_that_is_ahead_of_its_database_halts_alone(tenants: list[Tenant]) -> None:
