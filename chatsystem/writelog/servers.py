@@ -87,11 +87,12 @@ class Cluster:
 
     def _cluster(self) -> Any:
         # Connects on the first use: the Cluster may start after this process.
-        with self._lock:
-            if self._found is None:
-                nodes = [ClusterNode(host, port) for host, port in self._nodes.addresses]
-                self._found = redis.RedisCluster(startup_nodes=nodes, **self._nodes.credentials, **self._options)
-            return self._found
+        if self._found is None:
+            with self._lock:
+                if self._found is None:
+                    nodes = [ClusterNode(host, port) for host, port in self._nodes.addresses]
+                    self._found = redis.RedisCluster(startup_nodes=nodes, **self._nodes.credentials, **self._options)
+        return self._found
 
     def client(self, partition: int) -> Any:
         cluster = self._cluster()
@@ -166,5 +167,11 @@ def _pool(url: str, options: dict[str, Any]) -> redis.ConnectionPool:
 
 def _with_raw_entries(client: Any) -> Any:
     """Keeps the raw entries of a stream instead of building a dictionary for each: a drain reads thousands."""
-    client.set_response_callback("XRANGE", lambda entries: entries)
+    # Once for each client. redis-py creates those of a Cluster, also later, when a node joins.
+    if client.response_callbacks.get("XRANGE") is not _as_it_is:
+        client.set_response_callback("XRANGE", _as_it_is)
     return client
+
+
+def _as_it_is(entries: Any) -> Any:
+    return entries
