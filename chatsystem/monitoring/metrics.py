@@ -26,7 +26,7 @@ from chatsystem.monitoring.probes import probe_all
 from chatsystem.search_interface import search
 from chatsystem.writelog import redis_guards, rollback_guard, stats
 from chatsystem.writelog.models import DeadEvent
-from chatsystem.writelog.redis_client import groups
+from chatsystem.writelog.redis_client import of_every
 from chatsystem.writelog.stats import Histogram
 
 logger = logging.getLogger(__name__)
@@ -67,9 +67,9 @@ def _state_metrics() -> Iterator[Metric]:
     backlog = stats.backlog()
     yield GaugeMetricFamily("chatsystem_log_events", "Acknowledged events that are not stored yet.", backlog.events)
     yield GaugeMetricFamily("chatsystem_log_age_seconds", "Age of the oldest of them.", backlog.seconds)
-    halted = len([p for group in groups() for p in rollback_guard.halted(group)])
+    halted = len(of_every(rollback_guard.halted))
     yield GaugeMetricFamily("chatsystem_halted_partitions", "Partitions whose database is older than it was.", halted)
-    superseded = int(any(redis_guards.superseded(group) for group in groups()))
+    superseded = int(bool(of_every(redis_guards.superseded)))
     yield GaugeMetricFamily(
         "chatsystem_superseded", "1 when the database takes events from another state Redis.", superseded
     )

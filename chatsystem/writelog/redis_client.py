@@ -149,7 +149,12 @@ def of_each(partitions: Sequence[int], command: str, key: str, *arguments: Any) 
 
 def of_all(command: str, key: str, *arguments: Any) -> dict[int, Any]:
     """Does what `of_each` does for all partitions, in one round trip to each Redis."""
-    return {p: answer for group in groups() for p, answer in of_each(group, command, key, *arguments).items()}
+    return dict(of_every(lambda partitions: of_each(partitions, command, key, *arguments).items()))
+
+
+def of_every(ask: Callable[[list[int]], Iterable[T]]) -> list[T]:
+    """Calls `ask` with the partitions of each Redis and returns all answers together. Raises if one is down."""
+    return [answer for partitions in groups() for answer in ask(partitions)]
 
 
 def of_reachable(ask: Callable[[list[int]], Iterable[T]]) -> list[T]:

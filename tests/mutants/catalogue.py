@@ -841,8 +841,8 @@ MUTANTS = [
         "of several halted partitions, one is counted",
         edit(
             "chatsystem/monitoring/metrics.py",
-            "halted = len([p for group in groups() for p in rollback_guard.halted(group)])",
-            "halted = int(any(rollback_guard.halted(group) for group in groups()))",
+            "halted = len(of_every(rollback_guard.halted))",
+            "halted = int(bool(of_every(rollback_guard.halted)))",
         ),
         (METRICS,),
     ),

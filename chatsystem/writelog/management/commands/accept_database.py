@@ -12,7 +12,7 @@ from chatsystem.writelog import ownership, rollback_guard
 from chatsystem.writelog.events import to_datetime
 from chatsystem.writelog.management.command import services
 from chatsystem.writelog.models import Partition
-from chatsystem.writelog.redis_client import groups
+from chatsystem.writelog.redis_client import of_every
 
 
 class Command(BaseCommand):
@@ -26,7 +26,7 @@ class Command(BaseCommand):
 
     def handle(self, *, yes: bool, **options: object) -> None:
         with services():
-            partitions = [p for group in groups() for p in rollback_guard.partitions_behind(group)]
+            partitions = of_every(rollback_guard.partitions_behind)
             if not partitions:
                 self.stdout.write("The database has lost nothing: there is nothing to accept.")
                 return
