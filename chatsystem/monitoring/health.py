@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
 
 from django.db import OperationalError, connection
 from django.db.models import F
@@ -12,7 +11,7 @@ from rest_framework.decorators import api_view
 from rest_framework.request import Request
 
 from chatsystem.monitoring import hosts
-from chatsystem.monitoring.probes import probe_all
+from chatsystem.probes import Probes
 from chatsystem.search_interface import search
 from chatsystem.writelog import ownership, redis_client, redis_guards, rollback_guard, stats
 from chatsystem.writelog.database_errors import number
@@ -27,6 +26,8 @@ DOWN = "down: "
 
 #: Seconds until readiness answers. A load balancer treats a slow answer as down.
 PATIENCE = 2.0
+
+_probes = Probes()
 
 #: Error numbers of a MySQL or MariaDB server that answers but stores nothing.
 STORES_NOTHING: dict[object, str] = {
@@ -65,7 +66,7 @@ def dependencies() -> dict[str, str]:
         "workers": _workers,
     }
     more = {"halted": _halted, "superseded": _superseded, "flag": _flagged_as_superseded, "hosts": _hosts}
-    answers = probe_all({**probes, **more}, PATIENCE)
+    answers = _probes.run({**probes, **more}, PATIENCE)
     states = {name: _state_of(answers[name]) for name in probes}
     # The state Redis holds this part of the database's state.
     if states["database"] == OK and not isinstance(answers["halted"], Exception):
@@ -100,8 +101,7 @@ def reason(error: Exception) -> str:
 
 def _state() -> str:
     servers = redis_client.labelled_groups()
-    # A server that is silent must not delay the answer for the others.
-    answers = probe_all({label: partial(stats.probe, servers[label]) for label in servers}, PATIENCE * 3 / 4)
+    answers = redis_client.ask_each(servers, stats.probe)
     down = {label: answer for label, answer in answers.items() if isinstance(answer, Exception)}
     if len(down) == len(servers):
         raise next(iter(down.values()))

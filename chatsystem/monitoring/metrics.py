@@ -22,7 +22,7 @@ from rest_framework.request import Request
 from chatsystem.api.authentication import require_admin_key
 from chatsystem.api.negotiation import AnyAccept
 from chatsystem.monitoring import health
-from chatsystem.monitoring.probes import probe_all
+from chatsystem.probes import Probes
 from chatsystem.search_interface import search
 from chatsystem.writelog import redis_guards, rollback_guard, stats
 from chatsystem.writelog.models import DeadEvent
@@ -34,6 +34,8 @@ logger = logging.getLogger(__name__)
 
 #: Seconds for all probes together: less than the 10 s that a scraper waits by default.
 PATIENCE = 5.0
+
+_probes = Probes()
 
 
 class Shared(Collector):
@@ -47,7 +49,7 @@ class Shared(Collector):
             "workers": lambda: _probe_only(stats.expect_workers),
         }
         up = GaugeMetricFamily("chatsystem_up", "1 when the dependency answers.", labels=["dependency"])
-        for dependency, answer in probe_all(probes, PATIENCE).items():
+        for dependency, answer in _probes.run(probes, PATIENCE).items():
             if isinstance(answer, Exception):
                 logger.warning("no metrics of the %s: %s", dependency, health.reason(answer))
                 up.add_metric([dependency], 0)

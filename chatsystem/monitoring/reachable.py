@@ -15,7 +15,7 @@ from django.db import connection
 
 from chatsystem.conf import addresses
 from chatsystem.conf.environment import given
-from chatsystem.monitoring.probes import probe_all
+from chatsystem.probes import Probes
 from chatsystem.search_interface import search
 from chatsystem.writelog.servers import servers_of
 
@@ -44,7 +44,7 @@ def unreachable() -> dict[str, str]:
         "CACHE_URL": lambda: _ping(settings.CACHE_URL),
         "ELASTICSEARCH_URL": lambda: search().ping(),
     }
-    answers = probe_all({name: probe for name, probe in probes.items() if given(name)}, PATIENCE)
+    answers = Probes().run({name: probe for name, probe in probes.items() if given(name)}, PATIENCE)
     return {name: _sentence(name, answer) for name, answer in answers.items() if isinstance(answer, Exception)}
 
 

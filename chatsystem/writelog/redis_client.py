@@ -5,14 +5,16 @@ Only the write log uses this Redis. Documented in docs/write-log.md.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from typing import Any, TypeVar
 
 import redis
 from django.conf import settings
 from django.dispatch import receiver
 
+from chatsystem.probes import Probes
 from chatsystem.signals import connection_stale
 from chatsystem.writelog.exceptions import LogUnavailable, NotPermitted, Unreplicated
 from chatsystem.writelog.keys import Keys
@@ -40,6 +42,11 @@ NOT_NOW = ("MISCONF", "NOREPLICAS", "BUSY ")
 
 #: Seconds after which Redis releases a lock by itself, because its holder may have been killed.
 LOCK_SECONDS = 3
+
+#: Seconds after which `of_reachable` leaves a server out. Shorter than readiness waits (health.PATIENCE).
+REACHABLE_WITHIN = 1.5
+
+_probes = Probes()
 
 
 def client(partition: int) -> Any:
@@ -160,18 +167,36 @@ def of_every(ask: Callable[[list[int]], Iterable[T]]) -> list[T]:
 def of_reachable(ask: Callable[[list[int]], Iterable[T]]) -> list[T]:
     """Calls `ask` with the partitions of each Redis and returns all answers together.
 
-    Leaves out a Redis that is down. Raises its error only if no other answers.
+    Leaves out a Redis that is down or silent. Raises its error only if no other answers.
     """
-    answers: list[T] = []
+    servers = labelled_groups()
+    if len(servers) == 1:
+        # Nobody else waits for it, and its answer needs no other thread, nor another connection to the database.
+        return [answer for partitions in servers.values() for answer in ask(partitions)]
+    found: list[T] = []
     errors: list[LogUnavailable] = []
-    for group in (every := groups()):
-        try:
-            answers += ask(group)
-        except LogUnavailable as error:
-            errors.append(error)
-    if len(errors) == len(every):
+    for answers in ask_each(servers, ask).values():
+        if isinstance(answers, LogUnavailable):
+            errors.append(answers)
+        elif isinstance(answers, TimeoutError):
+            errors.append(LogUnavailable("the state Redis is silent"))
+        elif isinstance(answers, Exception):
+            raise answers
+        else:
+            found += answers
+    if len(errors) == len(servers):
         raise errors[0]
-    return answers
+    return found
+
+
+def ask_each(servers: Mapping[str, list[int]], ask: Callable[[list[int]], T]) -> dict[str, T | Exception]:
+    """Calls `ask` with the partitions of each Redis, all at the same time, and returns each answer or error.
+
+    `servers` are `labelled_groups`. The error of a silent one is TimeoutError, after REACHABLE_WITHIN.
+    """
+    # Late threads are counted for each `ask`: one may wait for the database, and the others must not suffer.
+    questions = {(label, ask): partial(ask, partitions) for label, partitions in servers.items()}
+    return {label: answer for (label, _), answer in _probes.run(questions, REACHABLE_WITHIN).items()}
 
 
 def now(partition: int) -> int:

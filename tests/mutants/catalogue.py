@@ -477,6 +477,18 @@ MUTANTS = [
         (SERVERS,),
     ),
     Mutant(
+        "readiness that asks one server after another",
+        "a silent server hides the workers and the halted partitions of all others",
+        edit("redis_client.py", "    if len(servers) == 1:\n", "    if True:\n"),
+        (SERVERS,),
+    ),
+    Mutant(
+        "late threads without a bound",
+        "each look at readiness leaves threads behind that wait for a silent server",
+        edit("chatsystem/probes.py", "len(late) < MOST_LATE", "True"),
+        ("tests/test_probes.py",),
+    ),
+    Mutant(
         "topology looked up once",
         "after a failover or a moved slot, a process asks the former node for ever",
         edit("redis_client.py", "            servers().look_again()\n", "            pass\n"),

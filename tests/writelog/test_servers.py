@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from rest_framework.test import APIClient
 
-from chatsystem.writelog import ownership, tasks
+from chatsystem.writelog import ownership, redis_client, rollback_guard, stats, tasks
 from chatsystem.writelog.keys import PARTITIONS, Keys, partition_of
 from messages_app.models import Message
 from tests.support.harness import Tenant, drain_all, forget_redis
@@ -131,6 +131,31 @@ def test_while_one_of_several_servers_is_away_only_its_partitions_are_refused(
     three[1].kill()
     three[2].kill()
     assert ready(api)[0] == 503
+
+
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_a_silent_server_at_any_place_of_the_list_hides_no_other(
+    transactional_db: None, three: list[Server], place: int
+) -> None:
+    # Given a halted partition on another server than the one that will be silent,
+    api = APIClient(raise_request_exception=False)
+    groups = redis_client.groups()
+    rollback_guard.halt(groups[place - 1][0])
+    expected = {
+        "state": f"degraded: state Redis {place + 1} of 3 (TimeoutError) is down: "
+        f"{len(groups[place])} of {PARTITIONS} partitions accept no write",
+        "database": "degraded: older than it was: 1 partitions are halted",
+        "search": "ok",
+        "workers": "ok",
+    }
+
+    def readiness_says_so() -> bool:
+        stats.beat_heart()
+        return bool(api.get("/health/ready").json()["dependencies"] == expected)
+
+    # when a server stops answering and keeps its connections open, then readiness tells that and the rest as before.
+    with three[place].stopped():
+        eventually(readiness_says_so)
 
 
 def test_after_a_failover_by_sentinel_writes_go_on_and_nothing_is_lost(
