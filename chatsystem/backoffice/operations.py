@@ -16,6 +16,7 @@ from django.views.decorators.http import require_safe
 from chatsystem.backoffice import job_runs, tasks
 from chatsystem.backoffice.snapshot import snapshot
 from chatsystem.jobs import Job
+from chatsystem.writelog import ownership
 from chatsystem.writelog.keys import PARTITIONS
 
 logger = logging.getLogger(__name__)
@@ -25,7 +26,7 @@ logger = logging.getLogger(__name__)
 @require_safe
 def page(request: HttpRequest) -> HttpResponse:
     offers = [{"job": job, "allowed": _may(request, job)} for job in job_runs.all_jobs()]
-    context = {"title": "Operations", "offers": offers, "partitions": range(PARTITIONS)}
+    context = {"title": "Operations", "offers": offers, "partitions": range(PARTITIONS), "superseded": ownership.REASON}
     return _page(request, "backoffice/operations.html", context)
 
 

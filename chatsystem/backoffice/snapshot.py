@@ -12,7 +12,7 @@ from django.core.cache import cache
 from chatsystem.backoffice import job_runs
 from chatsystem.cache import with_fallback
 from chatsystem.search_interface import search
-from chatsystem.writelog import rollback_guard, stats, stream
+from chatsystem.writelog import redis_guards, rollback_guard, stats, stream
 from chatsystem.writelog.counts import last_reconcile
 from chatsystem.writelog.models import DeadEvent
 from chatsystem.writelog.redis_client import of_reachable
@@ -51,6 +51,7 @@ def _log() -> dict[str, Any]:
         "seconds": stats.backlog().seconds,
         "waiting": stream.lengths(),
         "halted": of_reachable(rollback_guard.halted),
+        "superseded": of_reachable(redis_guards.superseded),
         "totals": stats.sample(),
         "workers": _workers(),
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import re
 import threading
 from collections import Counter
 from pathlib import Path
@@ -18,7 +19,7 @@ from kombu.exceptions import OperationalError
 from applications.models import Application
 from chats.models import Chat
 from chatsystem.backoffice import job_runs, tasks
-from chatsystem.writelog import rollback_guard, stats, stream
+from chatsystem.writelog import redis_guards, rollback_guard, stats, stream
 from chatsystem.writelog.counts import reconcile_due
 from chatsystem.writelog.keys import partition_of
 from chatsystem.writelog.models import DeadEvent
@@ -161,7 +162,7 @@ def test_the_snapshot_tells_what_waits_where(ours: Tenant, theirs: Tenant, brows
     # then each figure is correct,
     assert before["log"]["waiting"] == waiting
     assert before["log"]["seconds"] > 0
-    assert before["log"]["halted"] == []
+    assert before["log"]["halted"] == before["log"]["superseded"] == []
     assert before["log"]["workers"] is False
     assert before["log"]["totals"][:2] == [7, 4]
     assert before["database"]["dead"] == 0
@@ -176,14 +177,26 @@ def test_the_snapshot_tells_what_waits_where(ours: Tenant, theirs: Tenant, brows
     assert set(after) == {"log", "database", "index", "reconcile", "history", "jobs"}
 
 
-def test_a_halted_partition_and_a_worker_at_work_are_told(ours: Tenant, browser: Browser) -> None:
+def test_halted_and_superseded_partitions_and_a_worker_at_work_are_told(ours: Tenant, browser: Browser) -> None:
     rollback_guard.halt(5)
+    redis_guards.supersede([5, 63])
     stats.beat_heart()
 
     found = snapshot(browser)["log"]
 
     assert found["halted"] == [5]
+    assert found["superseded"] == [5, 63]
     assert found["workers"] is True
+
+
+def test_the_page_says_superseded_in_the_words_of_readiness(ours: Tenant, browser: Browser) -> None:
+    redis_guards.supersede([5, 63])
+
+    told = ours.api.get("/health/ready").json()["dependencies"]["state"]
+
+    words = re.search('data-superseded="(.+?)"', browser.page(PAGE))
+    assert words is not None
+    assert told == f"degraded: {words[1]} for 2 of 64 partitions"
 
 
 def test_the_index_is_asked_again_after_a_while(ours: Tenant, browser: Browser) -> None:

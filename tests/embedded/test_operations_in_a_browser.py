@@ -12,6 +12,7 @@ import pytest
 import requests
 from playwright.sync_api import Browser, Page, Route, expect
 
+from chatsystem.writelog import ownership
 from tests.support.harness import skip_or_fail
 from tests.support.product import BASE_DIR, PATIENCE, Product
 from tests.support.services.chromium import chromium
@@ -35,7 +36,8 @@ CONTRASTS = """() => {
     };
     return [...document.querySelectorAll("#operations *")]
         .filter((e) => [...e.childNodes].some((n) => n.nodeType === 3 && n.data.trim()) && e.checkVisibility())
-        .filter((e) => e.namespaceURI.endsWith("xhtml") && !e.disabled && e.dataset.level !== "halted")
+        .filter((e) => e.namespaceURI.endsWith("xhtml") && !e.disabled)
+        .filter((e) => !["halted", "superseded"].includes(e.dataset.level))
         .map((e) => {
             const [high, low] = [light(parsed(getComputedStyle(e).color)), light(behind(e))].sort((a, b) => b - a);
             return [e.textContent.trim().slice(0, 40), (high + 0.05) / (low + 0.05)];
@@ -230,6 +232,7 @@ def test_nothing_is_cut_off_or_hard_to_read(page: Page, scheme: str, width: int)
     snapshot["log"] |= {
         "waiting": {"5": 3, "6": 1_234, "7": 100_000, "63": 12_345_678},
         "halted": [9, 10],
+        "superseded": [10, 11, 12, 13, 14, 15],
         "seconds": 99,
     }
     snapshot["index"] |= {"name": "chatsystem-messages-v1-000007", "documents": 123_456_789, "complete": False}
@@ -253,3 +256,7 @@ def test_nothing_is_cut_off_or_hard_to_read(page: Page, scheme: str, width: int)
     assert [(words, round(ratio, 1)) for words, ratio in page.evaluate(CONTRASTS) if ratio < 4.5] == []
     assert page.evaluate("getComputedStyle(document.querySelector('#operations a')).transitionDuration") == "0s"
     expect(page.locator("#partition-grid [data-level=halted]")).to_have_count(2)
+    expect(page.locator("#partition-grid [data-level=superseded]")).to_have_count(5)
+    both = page.locator("#partition-grid [title='Partition 10: 0 events waiting, halted, superseded']")
+    expect(both).to_have_count(1)
+    expect(page.locator("#partition-summary")).to_contain_text(f"6 {ownership.REASON}: 10, 11, 12, 13, 14, …")

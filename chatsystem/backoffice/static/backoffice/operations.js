@@ -75,26 +75,30 @@ function level(events) {
     return events >= 10_000 ? "3" : events >= 100 ? "2" : events > 0 ? "1" : "0";
 }
 
+const firstOf = (all) => `${all.slice(0, 5).join(", ")}${all.length > 5 ? ", …" : "."}`;
+
 function showPartitions(log) {
     const summary = byId("partition-summary");
     if (!log) return write(summary, "Unknown while the state Redis is down.");
     [...byId("partition-grid").children].forEach((cell, partition) => {
         const events = log.waiting[partition] ?? 0;
-        const halted = log.halted.includes(partition);
-        cell.dataset.level = halted ? "halted" : level(events);
-        cell.title = `Partition ${partition}: ${plural(events, "event waiting", "events waiting")}${halted ? ", halted" : ""}`;
+        const flags = ["halted", "superseded"].filter((flag) => log[flag].includes(partition));
+        cell.dataset.level = flags[0] ?? level(events);
+        cell.title = [`Partition ${partition}: ${plural(events, "event waiting", "events waiting")}`, ...flags].join(", ");
     });
     const fullest = Object.entries(log.waiting).sort((a, b) => b[1] - a[1]);
-    const told = fullest.slice(0, 5).map(([partition, events]) => `${partition} (${whole.format(events)})`).join(", ");
     const holding = !fullest.length ? "All are empty."
-        : `${fullest.length} of 64 ${fullest.length === 1 ? "holds" : "hold"} events: ${told}${fullest.length > 5 ? ", …" : "."}`;
+        : `${fullest.length} of 64 ${fullest.length === 1 ? "holds" : "hold"} events: `
+        + firstOf(fullest.map(([partition, events]) => `${partition} (${whole.format(events)})`));
     const halted = !log.halted.length ? "None is halted."
-        : `${log.halted.length} halted, because the database is older than the log: ${log.halted.slice(0, 5).join(", ")}`
-        + `${log.halted.length > 5 ? ", …" : "."} See docs/runbook.md.`;
-    write(summary, `${holding} ${halted}`);
-    alarm(summary, log.halted.length > 0);
+        : `${log.halted.length} halted, because the database is older than the log: ${firstOf(log.halted)} See docs/runbook.md.`;
+    // In the words of readiness.
+    const superseded = !log.superseded.length ? ""
+        : ` ${log.superseded.length} ${summary.dataset.superseded}: ${firstOf(log.superseded)} See docs/runbook.md.`;
+    write(summary, `${holding} ${halted}${superseded}`);
+    alarm(summary, log.halted.length > 0 || log.superseded.length > 0);
     summary.classList.add("ops-note");
-    byId("partition-grid").setAttribute("aria-label", `64 partitions. ${holding} ${halted}`);
+    byId("partition-grid").setAttribute("aria-label", `64 partitions. ${holding} ${halted}${superseded}`);
 }
 
 function showIndex(index) {
