@@ -459,6 +459,12 @@ MUTANTS = [
         (OWNERSHIP, FENCE),
     ),
     Mutant(
+        "ownership check that needs all rows",
+        "a migration that was cut off cannot be run again: its checks end it with a KeyError",
+        edit("checks.py", "(LogUnavailable, DatabaseError, KeyError)", "(LogUnavailable, DatabaseError)"),
+        (OWNERSHIP,),
+    ),
+    Mutant(
         "partition moved onto itself",
         "a partition whose server stays loses everything that waits",
         edit("moving.py", "if client(partition).get(key) != mark:", "if True:"),
