@@ -18,6 +18,11 @@ class ApplicationViewSet(EntityViewSet):
     serializer_class = ApplicationSerializer
 
     def list(self, request: Request) -> Response:
+        """Lists all applications, newest last.
+
+        The list ends before the oldest write that is not stored yet. On the last page `next` is null; request that
+        page again to see later arrivals.
+        """
         require_admin_key(request)
         page = CursorPage.of(request, "applications")
         found, more = list_applications(page.limit, page.after, page.before)
@@ -25,6 +30,10 @@ class ApplicationViewSet(EntityViewSet):
         return Response({**links, "results": self.represent_all(found)})
 
     def create(self, request: Request) -> Response:
+        """Creates an application.
+
+        The response contains its token, which grants access to everything in it.
+        """
         require_admin_key(request)
         name = self.validated(request)["name"]
         accepted = create_application(name, request_key(request))
@@ -33,9 +42,14 @@ class ApplicationViewSet(EntityViewSet):
         return created(request, self.represent(application), accepted)
 
     def retrieve(self, request: Request, token: str) -> Response:
+        """Returns an application."""
         return Response(self.represent(get_application(token)))
 
     def partial_update(self, request: Request, token: str) -> Response:
+        """Renames an application.
+
+        Moves `last_request_time`, even if the name stays the same.
+        """
         application = get_application(token)
         application.name = self.validated(request)["name"]
         accepted = update_application(token, application.name, proxy_key(request))

@@ -16,10 +16,18 @@ class ChatViewSet(EntityViewSet):
     serializer_class = ChatSerializer
 
     def list(self, request: Request, token: str) -> Response:
+        """Lists an application's chats by number.
+
+        Following `next` or `previous` returns each chat once, even while chats arrive.
+        """
         page = NumberPage.of(request)
         return Response(page.answer(list_chats(token, page.window()), self.represent_all))
 
     def create(self, request: Request, token: str) -> Response:
+        """Creates a chat.
+
+        It gets the next number of its application.
+        """
         title = self.validated(request)["title"]
         accepted = create_chat(token, title, request_key(request))
         moment = to_datetime(accepted.arrival)
@@ -27,9 +35,14 @@ class ChatViewSet(EntityViewSet):
         return created(request, self.represent(chat), accepted)
 
     def retrieve(self, request: Request, token: str, number: int) -> Response:
+        """Returns a chat."""
         return Response(self.represent(get_chat(token, number)))
 
     def partial_update(self, request: Request, token: str, number: int) -> Response:
+        """Renames a chat.
+
+        Moves `last_request_time`, even if the title stays the same.
+        """
         chat = get_chat(token, number)
         chat.title = self.validated(request)["title"]
         chat.last_request_time = to_datetime(update_chat(token, number, chat.title, proxy_key(request)).arrival)

@@ -2,19 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from drf_spectacular.utils import (
-    OpenApiExample,
-    OpenApiResponse,
-    extend_schema,
-    extend_schema_field,
-)
+from drf_spectacular.utils import OpenApiExample, OpenApiResponse, extend_schema
 from rest_framework import serializers
 
 from chatsystem.api.openapi import views
-from chatsystem.api.openapi.generator import ADMIN_KEY, describe
-from chatsystem.api.openapi.parameters import IF_NONE_MATCH
+from chatsystem.api.openapi.generator import ADMIN_KEY
 from chatsystem.monitoring import health, metrics
 
 STATE = "^(ok|(degraded|down): .+)$"
@@ -25,6 +17,8 @@ class Liveness(serializers.Serializer):
 
 
 class Dependencies(serializers.Serializer):
+    """Each is `ok`, or `degraded` or `down` with the reason."""
+
     state = serializers.RegexField(STATE, help_text="The state Redis.")
     database = serializers.RegexField(STATE)
     search = serializers.RegexField(STATE)
@@ -34,78 +28,29 @@ class Dependencies(serializers.Serializer):
     )
 
 
-@extend_schema_field({"type": "string", "enum": ["ok", "degraded", "unavailable"]})
-class Status(serializers.CharField):
-    """`unavailable` if writes are not accepted."""
-
-
 class Readiness(serializers.Serializer):
-    status = Status()
-    dependencies = Dependencies(help_text="Each is `ok`, or `degraded` or `down` with the reason.")
+    status = serializers.ChoiceField(["ok", "degraded", "unavailable"])
+    dependencies = Dependencies()
 
 
-ALL_OK = {"state": "ok", "database": "ok", "search": "ok", "workers": "ok"}
-NO_STATE = {**ALL_OK, "state": "down: TimeoutError", "workers": "down: TimeoutError"}
-UNAVAILABLE = {"status": "unavailable", "dependencies": NO_STATE}
-#: A refusal by the server itself has the common error shape.
-NOT_READY = {"anyOf": [{"$ref": f"#/components/schemas/{name}"} for name in ("Readiness", "Error")]}
-METRICS = """\
-# HELP chatsystem_log_events Acknowledged events that are not stored yet.
-# TYPE chatsystem_log_events gauge
-chatsystem_log_events 0.0
-"""
+READY = "Writes are accepted. `degraded`: another dependency is down or needs attention."
+UNAVAILABLE = "Writes are not accepted, or too many requests are queued."
+#: The server's own refusal has the common error shape.
+NOT_READY = {"anyOf": [{"$ref": "#/components/schemas/Readiness"}, {"$ref": "#/components/schemas/Error"}]}
+NO_STATE = {"state": "down: TimeoutError", "database": "ok", "search": "ok", "workers": "down: TimeoutError"}
+NO_STATE_EXAMPLE = OpenApiExample("No state Redis", {"status": "unavailable", "dependencies": NO_STATE})
+METRICS = "# TYPE chatsystem_log_events gauge\nchatsystem_log_events 0.0\n"
 
-
-def service(view: Any, name: str, summary: str, description: str, responses: dict[Any, Any], **more: Any) -> None:
-    operation = {"operation_id": name, "summary": summary, "description": description, "responses": responses, **more}
-    describe(view, "Service", get=extend_schema(parameters=[IF_NONE_MATCH], **operation))
-
-
-def answer(schema: Any, description: str, example: Any = None, status: int = 200) -> OpenApiResponse:
-    shown = [OpenApiExample("An example", example, status_codes=[str(status)])] if example else []
-    return OpenApiResponse(schema, description, shown)
-
-
-service(
-    health.live,
-    "live",
-    "Liveness",
-    "Says that the process answers. It checks no dependency. For supervisors that restart processes.",
-    {200: answer(Liveness, "The process answers.", {"status": "ok"})},
-)
-service(
-    health.ready,
-    "ready",
-    "Readiness",
-    "Says whether writes are accepted, and lists each dependency with its state. For load balancers and people.",
-    {
-        200: answer(
-            Readiness,
-            "Writes are accepted. `degraded`: another dependency is down or needs attention.",
-            {"status": "ok", "dependencies": ALL_OK},
-        ),
-        503: answer(NOT_READY, "Writes are not accepted, or too many requests are queued.", UNAVAILABLE, 503),
-    },
-)
-service(
-    metrics.metrics,
-    "metrics",
-    "Metrics for Prometheus",
-    "In the Prometheus text format, whatever `Accept` says.",
-    {(200, "text/plain"): answer(str, "The metrics.", METRICS)},
+extend_schema(responses=Liveness)(health.live)
+extend_schema(
+    responses={
+        200: OpenApiResponse(Readiness, READY),
+        503: OpenApiResponse(NOT_READY, UNAVAILABLE, [NO_STATE_EXAMPLE]),
+    }
+)(health.ready)
+extend_schema(
+    responses={(200, "text/plain"): OpenApiResponse(str, examples=[OpenApiExample("One metric", METRICS)])},
     auth=ADMIN_KEY,
-)
-service(
-    views.openapi,
-    "openapi",
-    "This description",
-    "OpenAPI 3.1, as JSON whatever `Accept` says.",
-    {200: answer({"type": "object"}, "The description.")},
-)
-service(
-    views.docs,
-    "docs",
-    "This description as a page",
-    "HTML, whatever `Accept` says. The page loads nothing from other hosts.",
-    {(200, "text/html"): answer(str, "The page.")},
-)
+)(metrics.metrics)
+extend_schema(responses={200: {"type": "object"}})(views.openapi)
+extend_schema(responses={(200, "text/html"): str})(views.docs)

@@ -302,8 +302,6 @@ SPECTACULAR_SETTINGS = {
         {"name": "Search", "description": "Messages of one chat, one application, or all."},
         {"name": "Service", "description": "Health, metrics, and this description."},
     ],
-    # The preprocessing hook orders them: parents first.
-    "SORT_OPERATIONS": False,
     "SORT_OPERATION_PARAMETERS": False,
 }
 

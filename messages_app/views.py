@@ -24,12 +24,21 @@ class MessageViewSet(EntityViewSet):
     serializer_class = MessageSerializer
 
     def list(self, request: Request, token: str, chat_number: int) -> HttpResponse:
+        """Lists a chat's messages by number.
+
+        Following `next` or `previous` returns each message once, even while messages arrive.
+        """
         page = NumberPage.of(request)
         messages = list_messages(token, chat_number, page.window())
         return cached_response(request, messages.version, lambda: page.answer(messages.run(), self.represent_all))
 
     def create(self, request: Request, token: str, chat_number: int) -> Response:
-        """Creates one message, or a batch from an array. A batch gets consecutive numbers, all or nothing."""
+        """Creates a message, or a batch.
+
+        A batch is an array of 1 to 1000 messages. They get consecutive numbers, and the response is an array in the
+        same order, without `Location`. If one of them is invalid, none is accepted. `attr` begins with the index of the
+        invalid element, from 0 (`3.body`).
+        """
         key = request_key(request)
         if isinstance(request.data, list):
             bodies = validated_bodies(request.data)
@@ -40,9 +49,14 @@ class MessageViewSet(EntityViewSet):
         return created(request, self.represent(_acknowledged(accepted, [body])[0]), accepted)
 
     def retrieve(self, request: Request, token: str, chat_number: int, number: int) -> Response:
+        """Returns a message."""
         return Response(self.represent(get_message(token, chat_number, number)))
 
     def partial_update(self, request: Request, token: str, chat_number: int, number: int) -> Response:
+        """Changes a message's body.
+
+        Moves `last_request_time`, even if the body stays the same.
+        """
         message = get_message(token, chat_number, number)
         message.body = self.validated(request)["body"]
         accepted = update_message(token, chat_number, number, message.body, proxy_key(request))

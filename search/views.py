@@ -34,6 +34,13 @@ class SearchViewSet(EntityViewSet):
     serializer_class = HitSerializer
 
     def list(self, request: Request, query: str) -> Response:
+        """Searches messages by word prefixes.
+
+        Each word of the query is a prefix of a word in the body. All words must match, in any order. Case and accents
+        are ignored. A run of Chinese or Japanese characters matches as a substring. Punctuation, including slashes,
+        separates words and is never syntax. A query without a word finds nothing. Best match first, newest first among
+        equals. A message is found about a second after it was posted.
+        """
         scope = _scope(request)
         parsed = parse(query)
         meaning = [settings.SEARCH_BACKEND, parsed.prefixes, parsed.phrases, scope.application_token, scope.chat_number]

@@ -20,7 +20,10 @@ WRITES = frozenset({"create", "partial_update"})
 
 
 class EntityViewSet(ViewSet):
-    """A viewset for one kind of entity. Its serializer validates requests and represents entities."""
+    """A viewset for one kind of entity. Its serializer validates requests and represents entities.
+
+    /openapi.json has the docstrings of its actions: the first line as the summary, the rest as the description.
+    """
 
     serializer_class: type[Serializer]
     #: One instance for all requests, since the methods used here keep no state (docs/decisions.md).

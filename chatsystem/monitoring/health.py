@@ -41,12 +41,19 @@ STORES_NOTHING: dict[object, str] = {
 
 @api_view(["GET", "HEAD"])
 def live(request: Request) -> JsonResponse:
+    """Says that the process answers.
+
+    It checks no dependency. For supervisors that restart processes.
+    """
     return JsonResponse({"status": "ok"})
 
 
 @api_view(["GET", "HEAD"])
 def ready(request: Request) -> JsonResponse:
-    """Returns 200 while writes are accepted, and each dependency's state, without addresses or secrets."""
+    """Says whether writes are accepted, and lists each dependency with its state.
+
+    For load balancers and people. It names no addresses or secrets.
+    """
     states = dependencies()
     # Writes need only the state Redis. The rest catches up when it is back.
     accepting = not states["state"].startswith(DOWN)

@@ -122,6 +122,7 @@ registry.register(Requests())
 @api_view(["GET", "HEAD"])
 @content_negotiation_class(AnyAccept)
 def metrics(request: Request) -> HttpResponse:
-    """Returns the metrics. They span applications, so they need the admin key."""
+    """Returns the metrics in the Prometheus text format, whatever `Accept` says."""
+    # They span applications.
     require_admin_key(request)
     return HttpResponse(generate_latest(registry), content_type=CONTENT_TYPE_LATEST)

@@ -1,12 +1,13 @@
 """Generates OpenAPI 3.1 from the code, and adds what drf-spectacular cannot see. Documented in docs/api.md.
 
-The `openapi.py` of each package describes its routes with `describe` and `describe_entities`.
-docs/decisions.md says why drf-standardized-errors' AutoSchema is not used.
+A view's docstring is its summary and description. A package's `openapi.py` describes what differs from the conventions
+here. docs/decisions.md says why drf-standardized-errors' AutoSchema is not used.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from http import HTTPStatus
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,35 +16,18 @@ from django.utils.module_loading import autodiscover_modules
 from drf_spectacular import openapi
 from drf_spectacular.extensions import OpenApiSerializerFieldExtension
 from drf_spectacular.generators import SchemaGenerator
-from drf_spectacular.plumbing import ResolvedComponent
-from drf_spectacular.utils import (
-    OpenApiExample,
-    OpenApiParameter,
-    OpenApiResponse,
-    extend_schema,
-    extend_schema_serializer,
-    extend_schema_view,
-)
+from drf_spectacular.utils import OpenApiParameter, extend_schema_field, extend_schema_serializer
 from rest_framework import serializers
 
+from chatsystem.api.fields import Moment, Text
 from chatsystem.api.negotiation import Negotiation
 from chatsystem.api.openapi import errors
-from chatsystem.api.openapi.parameters import (
-    CACHE_CONTROL,
-    CREATED,
-    ETAG,
-    IDEMPOTENCY_KEY,
-    IF_NONE_MATCH,
-    LIMIT,
-    REQUEST_ID,
-    TOKEN,
-    rate_limit,
-    request_id,
-)
-from chatsystem.api.viewsets import EntityViewSet
+from chatsystem.api.openapi.parameters import headers, parameters
 
 INTRODUCTION = Path(__file__).parent / "introduction.md"
 LOCATIONS = [OpenApiParameter.PATH, OpenApiParameter.QUERY, OpenApiParameter.HEADER]
+MOMENT = r"^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}\.\d{6}Z$"
+OPERATION_IDS = {"list": "list_{}s", "create": "create_{}", "retrieve": "get_{}", "partial_update": "update_{}"}
 #: For routes that span applications. The empty alternative is for a server without a key.
 ADMIN_KEY: Any = [{"adminKey": []}, {}]
 SECURITY_SCHEMES = {
@@ -53,8 +37,23 @@ SECURITY_SCHEMES = {
         "description": "`ADMIN_API_KEY`, for routes that span applications. Not needed where it is not set.",
     }
 }
+#: The values in the examples, by the names of the properties. Other numbers have their minimum.
+SAMPLES = {
+    "token": "5f2b8c0e9d4a4c7f8a1b3e6d7c9f0a12",
+    "application_token": "5f2b8c0e9d4a4c7f8a1b3e6d7c9f0a12",
+    "name": "My app",
+    "title": "Support",
+    "body": "Hello, Élan!",
+    "highlight": "Hello, <em>Élan</em>!",
+    **dict.fromkeys(("status", "state", "database", "search", "workers"), "ok"),
+    "count": 1,
+    "created_at": "2026-11-23T21:05:07.012345Z",
+    "last_request_time": "2026-11-23T21:05:07.012345Z",
+}
+AFTER_A_PATCH = {**SAMPLES, "last_request_time": "2026-11-23T21:09:00.500000Z"}
 
-_invalid_batches: dict[type, Sequence[Callable[[], object]]] = {}
+#: Attempts to validate an invalid array, by the views that accept arrays.
+invalid_batches: dict[type, Sequence[Callable[[], object]]] = {}
 
 
 class Generator(SchemaGenerator):
@@ -63,12 +62,32 @@ class Generator(SchemaGenerator):
         described: dict[str, Any] = super().get_schema(request, public)
         described["info"]["description"] = INTRODUCTION.read_text(encoding="utf-8")
         described["components"]["securitySchemes"] = SECURITY_SCHEMES
-        described["components"]["schemas"] |= errors.SCHEMAS
+        described["components"]["responses"] = errors.responses(errors.anywhere())
+        for method, operation in (each for path in described["paths"].values() for each in path.items()):
+            for message in (operation.get("requestBody", {}), *operation["responses"].values()):
+                for content in message.get("content", {}).values():
+                    samples = AFTER_A_PATCH if method == "patch" else SAMPLES
+                    if found := examples(content["schema"], described["components"]["schemas"], samples):
+                        content.setdefault("examples", found)
         return described
 
 
+def examples(schema: dict[str, Any], components: dict[str, Any], samples: dict[str, Any]) -> dict[str, Any]:
+    """Returns an example of each alternative of a schema, made of samples."""
+
+    def value(schema: dict[str, Any], name: str = "") -> Any:
+        if "$ref" in schema:
+            return value(components[schema["$ref"].rpartition("/")[2]])
+        if "properties" in schema:
+            return {each: value(of, each) for each, of in schema["properties"].items() if each in schema["required"]}
+        return [value(schema["items"])] if "items" in schema else samples.get(name, schema.get("minimum"))
+
+    values = {"A batch" if "items" in each else "One": value(each) for each in schema.get("oneOf", [schema])}
+    return {name: {"value": found} for name, found in values.items() if found is not None}
+
+
 class Page(serializers.Serializer):
-    """The fields that every list begins with."""
+    """A page, with links to its neighbours."""
 
     next = serializers.URLField(allow_null=True, help_text="The next page in the requested order.")
     previous = serializers.URLField(allow_null=True, help_text="The previous page. A first page has none.")
@@ -77,175 +96,60 @@ class Page(serializers.Serializer):
 def page_of(serializer: type[serializers.Serializer], **fields: serializers.Field) -> type[Page]:
     """Returns the serializer of a page of these. `fields` come before the results."""
     name = serializer.__name__.replace("Serializer", "Page")
-    members = {**fields, "results": serializer(many=True), "__doc__": "A page, with links to its neighbours."}
-    return extend_schema_serializer(many=False)(type(name, (Page,), members))
-
-
-def describe(view: Any, tag: str, **operations: Any) -> None:
-    """Describes a view's operations, by the names of their methods."""
-    # A function that api_view wrapped has its class in an attribute.
-    extend_schema(tags=[tag])(extend_schema_view(**operations)(getattr(view, "cls", view)))
-
-
-def describe_entities(
-    viewset: type[EntityViewSet],
-    example: dict[str, Any],
-    changed: dict[str, Any],
-    link: str,
-    parents: Sequence[OpenApiParameter],
-    parameters: Sequence[OpenApiParameter],
-    paging: Sequence[OpenApiParameter],
-    invalid_batches: Sequence[Callable[[], object]] = (),
-    **operations: dict[str, Any],
-) -> None:
-    """Describes the four operations of one kind of entity.
-
-    `example` is a stored entity, `changed` is what a PATCH changes in it, and `link` is the `next` of a list.
-    `parents` are the parameters of the collection's path, `parameters` those of the entity's. `invalid_batches` are
-    attempts to validate an invalid array, where arrays are accepted. `operations` adds to an operation, or replaces
-    what is said here.
-    """
-    _invalid_batches[viewset] = invalid_batches
-    serializer = viewset.serializer_class
-    plural = serializer.__name__.replace("Serializer", "s").lower()
-    one = plural[:-1]
-    ((field, text),) = {name: changed[name] for name in changed if name != "last_request_time"}.items()
-    created = {name: 0 if name.endswith("_count") else value for name, value in example.items()}
-    page = {"next": link, "previous": None, "results": [example]}
-
-    def operation(action: str, **said: Any) -> Any:
-        return extend_schema(**{"description": "", **said, **operations.get(action, {})})
-
-    def answer(status: int, value: Any, text: str, of: Any = serializer) -> dict[int, OpenApiResponse]:
-        return {status: OpenApiResponse(of, text, [OpenApiExample("An example", value)])}
-
-    def body(value: str) -> dict[str, Any]:
-        return {"request": serializer, "examples": [OpenApiExample("An example", {field: value}, request_only=True)]}
-
-    describe(
-        viewset,
-        plural.title(),
-        list=operation(
-            "list",
-            operation_id=f"list_{plural}",
-            parameters=[*parents, *paging, IF_NONE_MATCH],
-            responses=answer(200, page, f"A page of {plural}.", page_of(serializer)),
-        ),
-        create=operation(
-            "create",
-            operation_id=f"create_{one}",
-            parameters=[*parents, IDEMPOTENCY_KEY],
-            responses=answer(201, created, f"The new {one}."),
-            **body(example[field]),
-        ),
-        retrieve=operation(
-            "retrieve",
-            operation_id=f"get_{one}",
-            summary=f"Get {'an' if one[0] in 'aeiou' else 'a'} {one}",
-            parameters=[*parameters, IF_NONE_MATCH],
-            responses=answer(200, example, f"The {one}."),
-        ),
-        partial_update=operation(
-            "partial_update",
-            operation_id=f"update_{one}",
-            description=f"Moves `last_request_time`, even if the {field} stays the same.",
-            parameters=parameters,
-            responses=answer(200, {**example, **changed}, f"The changed {one}."),
-            **body(text),
-        ),
-    )
+    return extend_schema_serializer(many=False)(type(name, (Page,), {**fields, "results": serializer(many=True)}))
 
 
 def without_trailing_slashes(endpoints: list[tuple]) -> list[tuple]:
-    """Drops the routes with a trailing slash, which duplicate the others, and orders the rest.
-
-    The order is that of the URLs, then of the methods. DRF collects methods in a set, so every process would have its
-    own order.
-    """
-    paths = list(dict.fromkeys(path for path, *_ in endpoints))
-    ordered = sorted(endpoints, key=lambda endpoint: (paths.index(endpoint[0]), endpoint[2]))
-    return [endpoint for endpoint in ordered if not endpoint[0].endswith("/")]
+    """Drops the routes with a trailing slash, which duplicate the others."""
+    return [endpoint for endpoint in endpoints if not endpoint[0].endswith("/")]
 
 
 class AutoSchema(openapi.AutoSchema):
     """Describes an operation with every status, header and error code that it can have."""
 
-    def get_description(self) -> str:  # type: ignore[override]
-        """Returns nothing: a view's docstring is for readers of the code. `openapi.py` has the description."""
-        return ""
-
-    def get_override_parameters(self) -> list[Any]:
-        return [*super().get_override_parameters(), REQUEST_ID]
-
-    def _get_parameters(self) -> list[dict[str, Any]]:
-        """Orders parameters by location, with X-Request-ID last."""
-        found: list[dict[str, Any]] = super()._get_parameters()
-        return sorted(found, key=lambda each: (LOCATIONS.index(each["in"]), each["name"] == REQUEST_ID.name))
-
-    def _get_request_body(self, direction: Any = "request") -> dict[str, Any] | None:
-        body: dict[str, Any] | None = super()._get_request_body(direction)
-        # A missing body counts as an empty object, and each operation needs a field.
-        return body and {**body, "required": True}
-
-    def _get_response_bodies(self, direction: Any = "response") -> dict[str, Any]:
-        answers = super()._get_response_bodies(direction)
-        names = {given.name for given in self.get_override_parameters() if isinstance(given, OpenApiParameter)}
-        if IF_NONE_MATCH.name in names:
+    def get_operation(self, *args: Any) -> dict[str, Any]:
+        #: What a viewset does. Other views have none.
+        self.action = getattr(self.view, "action", "")
+        operation: Any = super().get_operation(*args)
+        operation["parameters"].sort(key=lambda parameter: LOCATIONS.index(parameter["in"]))
+        if "requestBody" in operation:
+            # A missing body counts as an empty object, and each operation needs a field.
+            operation["requestBody"]["required"] = True
+        answers = operation["responses"]
+        if self.method == "GET":
             answers["304"] = {"description": "Nothing has changed since the response with this ETag."}
         for status, answer in answers.items():
-            if headers := self._headers(status, names):
-                answer["headers"] = headers
-        for code, error in self._errors(names).items():
-            answers.setdefault(str(code), self._component(code, error))
-        return dict(sorted(answers.items()))
+            answer["description"] = answer["description"] or HTTPStatus(int(status)).phrase
+            answer["headers"] = headers(int(status), self.method == "GET", bool(self.action), "{" in self.path)
+        operation["responses"] = dict(sorted({**self._errors(), **answers}.items()))
+        return operation
 
-    def _headers(self, status: str, names: set[str]) -> dict[str, Any]:
-        headers = request_id(required=status != "503")
-        if isinstance(self.view, EntityViewSet):
-            headers |= CACHE_CONTROL
-        if _is_limited(names) and status != "304":
-            headers |= rate_limit(required=False)
-        if IF_NONE_MATCH.name in names and status < "400":
-            headers |= ETAG
-        if status == "201":
-            headers |= CREATED
-        if status == "503":
-            headers |= errors.RETRY_AFTER
-        return headers
-
-    def _errors(self, names: set[str]) -> dict[int, errors.Answer]:
+    def _errors(self) -> dict[str, Any]:
+        """Returns the error statuses. Only 400 differs between the routes that have it."""
+        self.resolve_serializer(errors.Error, "response")
         has_body = self.method in ("POST", "PATCH")
-        applies = {
-            401: bool(self.get_auth()),
-            404: "{" in self.path,
-            406: isinstance(self.view.get_content_negotiator(), Negotiation),
-            413: has_body,
-            415: has_body,
-            422: IDEMPOTENCY_KEY.name in names,
-            429: _is_limited(names),
-        }
-        shared = {status: answer for status, answer in errors.shared().items() if applies.get(status, True)}
-        return {400: self._bad_request(names, has_body), **shared}
-
-    def _bad_request(self, names: set[str], has_body: bool) -> errors.Answer:
-        name, reasons, entries = "BadRequest", [], []
+        own: dict[Any, str] = {}
         if has_body:
-            reasons.append("a body that is not JSON, or not as described")
-            entries += errors.BODY + errors.of_bodies(self._invalid_bodies())
-        if IDEMPOTENCY_KEY.name in names:
-            reasons.append("an invalid key")
-            entries += errors.IDEMPOTENCY_KEY
-        if LIMIT.name in names:
-            reasons.append("an invalid or repeated parameter, or more than 1000 of them")
-            entries += errors.PARAMETERS
-        if entries:
-            name = f"{self.get_operation_id().title().replace('_', '')}Invalid"
-        text = "; ".join([*reasons, "an unknown host, or malformed HTTP"])
-        return errors.Answer(
-            name,
-            f"{text[0].upper()}{text[1:]}. `attr` names what is invalid.",
-            [*entries, *errors.ANYWHERE, *errors.of_server(400)],
-        )
+            own |= errors.BODY | dict.fromkeys(map(errors.raised_by, self._invalid_bodies()), "")
+        if self.method == "POST":
+            own |= errors.KEY
+        if self.action == "list":
+            own |= errors.PARAMETERS
+        # A path with a parameter belongs to one application, or may.
+        applies = {
+            "401": bool(self.get_auth()),
+            "404": "{" in self.path,
+            "406": isinstance(self.view.get_content_negotiator(), Negotiation),
+            "413": has_body,
+            "415": has_body,
+            "422": self.method == "POST",
+            "429": "{" in self.path,
+        }
+        return {
+            status: response if own and status == "400" else {"$ref": f"#/components/responses/{status}"}
+            for status, response in errors.responses(own | errors.anywhere()).items()
+            if applies.get(status, True)
+        }
 
     def _invalid_bodies(self) -> list[Callable[[], object]]:
         """Returns an attempt to validate each kind of invalid body."""
@@ -254,31 +158,43 @@ class AutoSchema(openapi.AutoSchema):
         texts: list[object] = [None, "", 7, "x" * (field.max_length + 1), "\0", "\ud800"]
         bodies: list[object] = [{}, *({field.field_name: text} for text in texts), "text"]
         single = [lambda body=body: view.validated(SimpleNamespace(data=body)) for body in bodies]
-        return [*single, *_invalid_batches.get(type(view), ())]
+        return [*single, *invalid_batches.get(type(view), ())]
 
-    def _component(self, status: int, answer: errors.Answer) -> dict[str, Any]:
-        response = ResolvedComponent(answer.name, ResolvedComponent.RESPONSE, answer.response(status), answer.name)
-        self.registry.register_on_missing(response)
-        ref: dict[str, Any] = response.ref
-        return ref
+    def get_operation_id(self) -> str:
+        name = type(self.view).__name__
+        return OPERATION_IDS.get(self.action, "{}").format(name.removesuffix("ViewSet").lower())
+
+    def get_tags(self) -> list[str]:
+        return [type(self.view).__name__.replace("ViewSet", "s") if self.action else "Service"]
+
+    def get_summary(self) -> str:
+        """Returns the first line of the view's docstring."""
+        return super().get_description().partition("\n")[0].removesuffix(".")
+
+    def get_description(self) -> str:  # type: ignore[override]
+        """Returns the rest of the view's docstring."""
+        return " ".join(super().get_description().partition("\n")[2].split())
+
+    def get_auth(self) -> list[Any]:
+        """Returns what a route that spans applications needs. A search with `application` does not need it."""
+        return ADMIN_KEY if self.action and "{token}" not in self.path else []
+
+    def get_override_parameters(self) -> list[Any]:
+        return parameters(self.path, self.method, self.action == "list")
+
+    def get_response_serializers(self) -> Any:
+        found: Any = super().get_response_serializers()
+        return page_of(found) if self.action == "list" else found
 
 
-def _is_limited(names: set[str]) -> bool:
-    """Tells whether the route belongs to one application, or may, and so has a rate limit."""
-    return bool({TOKEN.name, "application"} & names)
-
-
-class TextSchema(OpenApiSerializerFieldExtension):
-    target_class = "chatsystem.api.fields.Text"
+class ChoiceSchema(OpenApiSerializerFieldExtension):
+    target_class = "rest_framework.fields.ChoiceField"
 
     def map_serializer_field(self, auto_schema: openapi.AutoSchema, direction: Any) -> dict[str, Any]:
-        # JSON Schema counts code points, as the field does. No pattern matches lone surrogates.
-        return {"type": "string", "minLength": 1, "maxLength": self.target.max_length, "pattern": "^[^\\u0000]*$"}
+        return {"type": "string", "enum": list(self.target.choices)}
 
 
-class MomentSchema(OpenApiSerializerFieldExtension):
-    target_class = "chatsystem.api.fields.Moment"
-
-    def map_serializer_field(self, auto_schema: openapi.AutoSchema, direction: Any) -> dict[str, Any]:
-        pattern = r"^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}\.\d{6}Z$"
-        return {"type": "string", "format": "date-time", "pattern": pattern, "readOnly": True}
+# drf-spectacular adds the maximum length. JSON Schema counts code points, as the field does. No pattern matches lone
+# surrogates.
+extend_schema_field({"type": "string", "minLength": 1, "pattern": "^[^\\u0000]*$"})(Text)
+extend_schema_field({"type": "string", "format": "date-time", "pattern": MOMENT})(Moment)

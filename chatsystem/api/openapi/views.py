@@ -30,12 +30,17 @@ def as_json() -> bytes:
 @api_view(["GET", "HEAD"])
 @content_negotiation_class(AnyAccept)
 def openapi(request: Request) -> HttpResponse:
+    """Returns this description in OpenAPI 3.1, as JSON whatever `Accept` says."""
     return HttpResponse(as_json(), content_type="application/json", headers={"Cache-Control": "no-cache"})
 
 
 @api_view(["GET", "HEAD"])
 @content_negotiation_class(AnyAccept)
 def docs(request: Request) -> HttpResponse:
+    """Returns this description as a page, in HTML whatever `Accept` says.
+
+    The page loads nothing from other hosts.
+    """
     response = render(request._request, "openapi/docs.html")
     response.headers["Cache-Control"] = "no-cache"
     response.headers["Content-Security-Policy"] = CONTENT_SECURITY_POLICY
