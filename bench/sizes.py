@@ -61,20 +61,21 @@ def table(header: str, rows: list[Row]) -> None:
 
 
 class State:
-    """A state Redis as `make run` starts it, written by the product's own scripts."""
+    """The state Redis of REDIS_URL, or several, written by the product's own scripts."""
 
     def __init__(self, server: Any) -> None:
         # Imported here, because `state` sets the environment that configures them.
         django.setup()
-        from chatsystem.writelog import append, keys, redis_client, redis_guards, stream
+        from chatsystem.writelog import append, redis_client, redis_guards, stream
         from chatsystem.writelog.scripts import incarnation
 
-        self.server, self.keys, self.appending, self.stream = server, keys, append, stream
+        self.server, self.appending, self.stream = server, append, stream
         # What the first sweep does, without the database.
-        partitions = range(keys.PARTITIONS)
-        mine, until = incarnation(0), redis_client.now(0) + 24 * 60 * 60 * 1_000_000
-        redis_guards.pass_fences(dict.fromkeys(partitions, 0), mine, dict.fromkeys(partitions, mine))
-        redis_guards.renew_leases(partitions, mine, until)
+        for partitions in redis_client.groups():
+            first = partitions[0]
+            mine, until = incarnation(first), redis_client.now(first) + 24 * 60 * 60 * 1_000_000
+            redis_guards.pass_fences(dict.fromkeys(partitions, 0), mine, dict.fromkeys(partitions, mine))
+            redis_guards.renew_leases(partitions, mine, until)
 
     def grown(self, put: Callable[[], object]) -> int:
         """Returns the growth of the memory in bytes."""
