@@ -5,9 +5,11 @@ from __future__ import annotations
 import re
 import textwrap
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from tests.scale.rows import Row, Run, Stage, measure
+from tests.support.network import LOCAL, Host
 from tests.support.product import BASE_DIR, Product, eventually
 from tests.support.services.database_server import PASSWORD, USER
 from tests.support.services.elasticsearch import Node as Elasticsearch
@@ -18,6 +20,8 @@ from tests.support.services.redis import Redis
 
 #: Seconds that a fault lasts: longer than a statement waits for an answer.
 LASTS = 8.0
+#: Seconds for which a node's packets are dropped: longer than the others take to go on without it.
+CUT_OFF = 20.0
 #: Seconds after which the proxy cuts an idle connection, usually and as a fault.
 IDLE, SHORT = 60, 2
 
@@ -26,8 +30,8 @@ PAGE = BASE_DIR / "docs/howto/mysql-failover.md"
 ON_PRIMARY, ON_REPLICA, HAS_ALL, PROMOTE = range(4)
 
 
-def _galera(stage: Stage) -> Galera:
-    cluster = Galera(stage.folder / "galera")
+def _galera(stage: Stage, hosts: Sequence[Host] = (LOCAL, LOCAL, LOCAL)) -> Galera:
+    cluster = Galera(stage.folder / "galera", hosts)
     stage.callback(cluster.kill)
     cluster.start()
     cluster.nodes[0].new_database("chat")
@@ -35,7 +39,7 @@ def _galera(stage: Stage) -> Galera:
 
 
 def _behind_haproxy(stage: Stage, cluster: Galera, idle: int) -> Product:
-    proxy = HAProxy(stage.folder, [node.port for node in cluster.nodes], idle)
+    proxy = HAProxy(stage.folder, [f"{node.host.address}:{node.port}" for node in cluster.nodes], idle)
     stage.callback(proxy.kill)
     return stage.host("host", DATABASE_URL=cluster.nodes[0].url("chat", port=proxy.port))
 
@@ -103,6 +107,34 @@ def galera_quorum_lost(seconds: float) -> Row:
         )
 
 
+def galera_writer_cut_off(seconds: float) -> Row:
+    with Stage() as stage:
+        network = stage.network()
+        nodes = [network.add() for _ in range(3)]
+        host = _behind_haproxy(stage, _galera(stage, nodes), IDLE)
+
+        def strike() -> None:
+            with network.cut(nodes[0]):
+                time.sleep(CUT_OFF)
+
+        name = f"writer cut off, packets dropped for {CUT_OFF:.0f} s"
+        return measure(stage, "Galera, one writer behind HAProxy", name, [host], strike, seconds)
+
+
+def galera_two_writers_cut_off(seconds: float) -> Row:
+    with Stage() as stage:
+        network = stage.network()
+        nodes = [network.add() for _ in range(3)]
+        hosts = _two_hosts(stage, _galera(stage, nodes))
+
+        def strike() -> None:
+            with network.cut(nodes[1]):
+                time.sleep(CUT_OFF)
+
+        name = f"one node cut off, packets dropped for {CUT_OFF:.0f} s"
+        return measure(stage, "Galera, two writers", name, hosts, strike, seconds)
+
+
 def _two_hosts(stage: Stage, cluster: Galera) -> list[Product]:
     """Starts two hosts, each on its own node, with one state Redis and one Elasticsearch."""
     redis = Redis(stage.folder / "redis")
@@ -163,7 +195,8 @@ def mysql_failover(seconds: float) -> Row:
             eventually(lambda: host.states()["database"] == "ok")
 
         engine, fault = "MySQL, semi-synchronous replica", "primary killed, replica promoted by hand"
-        return measure(stage, engine, fault, [host], strike, seconds)
+        why = "nothing can be stored before the promotion, and the host restarts with the new DATABASE_URL"
+        return measure(stage, engine, fault, [host], strike, seconds, why)
 
 
 def _statements(number: int, **replacements: str) -> list[str]:
@@ -182,5 +215,7 @@ ROWS: dict[str, Run] = {
     "galera, idle cuts": galera_idle_cuts,
     "galera, two writers, lag": galera_lag,
     "galera, two writers, killed": galera_two_writers_killed,
+    "galera, writer cut off": galera_writer_cut_off,
+    "galera, two writers, cut off": galera_two_writers_cut_off,
     "mysql, failover": mysql_failover,
 }

@@ -14,6 +14,8 @@ from tests.support.redis_servers import Cluster, Sentinels, Server
 PAUSE = 20.0
 #: Seconds for which a server that has no replica is away.
 AWAY = 4.0
+#: Lets a server without a password answer others than its own host.
+OPEN = ["--protected-mode", "no"]
 
 
 def _host(stage: Stage, state: str, replicas: int) -> Product:
@@ -50,6 +52,37 @@ def sentinel_primary_paused(seconds: float) -> Row:
     return _sentinel(f"primary stopped for {PAUSE:.0f} s", _pause, seconds)
 
 
+def sentinel_primary_cut_off(seconds: float) -> Row:
+    return _sentinel_apart("primary cut off from all", seconds)
+
+
+def sentinel_primary_cut_off_from_replicas(seconds: float) -> Row:
+    return _sentinel_apart("primary cut off, but not from the host", seconds, host_reaches_it=True)
+
+
+def _sentinel_apart(fault: str, seconds: float, host_reaches_it: bool = False) -> Row:
+    """The primary is on one host, its replicas and the sentinels on another, and the product on this machine."""
+    with Stage() as stage:
+        network = stage.network()
+        one, other = network.add(), network.add()
+        servers = [Server(stage.folder / "primary", options=OPEN, host=one)]
+        servers += [
+            Server(stage.folder / f"replica{number}", servers[0], options=OPEN, host=other) for number in range(2)
+        ]
+        for server in servers:
+            stage.callback(server.kill)
+        sentinels = Sentinels(stage.folder / "sentinels", servers[0], replicas=2, host=other)
+        stage.callback(sentinels.kill)
+        host = _host(stage, sentinels.url(), replicas=1)
+
+        def strike() -> None:
+            with network.cut(one, *([other] if host_reaches_it else [])):
+                time.sleep(PAUSE)
+
+        name = f"{fault}, packets dropped for {PAUSE:.0f} s"
+        return measure(stage, "Sentinel, REDIS_REPLICAS=1", name, [host], strike, seconds)
+
+
 def cluster_primary_killed(seconds: float) -> Row:
     def strike(cluster: Cluster) -> None:
         cluster.primaries[1].kill()
@@ -61,7 +94,9 @@ def cluster_primary_killed(seconds: float) -> Row:
 
 
 def cluster_primary_paused(seconds: float) -> Row:
-    return _cluster(f"primary stopped for {PAUSE:.0f} s", lambda cluster: _pause(cluster.primaries[1]), seconds)
+    why = "the promoted node has no replica, which REDIS_REPLICAS asks for, before the stopped one goes on"
+    fault = f"primary stopped for {PAUSE:.0f} s"
+    return _cluster(fault, lambda cluster: _pause(cluster.primaries[1]), seconds, why)
 
 
 def cluster_resharded(seconds: float) -> Row:
@@ -75,12 +110,12 @@ def cluster_resharded(seconds: float) -> Row:
     return _cluster("slots of a third of the partitions moved", strike, seconds)
 
 
-def _cluster(fault: str, strike: Callable[[Cluster], object], seconds: float) -> Row:
+def _cluster(fault: str, strike: Callable[[Cluster], object], seconds: float, why: str = "") -> Row:
     with Stage() as stage:
         cluster = Cluster(stage.folder / "cluster", replicas=1)
         stage.callback(cluster.kill)
         host = _host(stage, cluster.url(), replicas=1)
-        return measure(stage, "Cluster, REDIS_REPLICAS=1", fault, [host], partial(strike, cluster), seconds)
+        return measure(stage, "Cluster, REDIS_REPLICAS=1", fault, [host], partial(strike, cluster), seconds, why)
 
 
 def several_one_killed(seconds: float) -> Row:
@@ -106,6 +141,8 @@ def _pause(server: Server) -> None:
 ROWS: dict[str, Run] = {
     "sentinel, primary killed": sentinel_primary_killed,
     "sentinel, primary paused": sentinel_primary_paused,
+    "sentinel, primary cut off": sentinel_primary_cut_off,
+    "sentinel, primary cut off from replicas": sentinel_primary_cut_off_from_replicas,
     "cluster, primary killed": cluster_primary_killed,
     "cluster, primary paused": cluster_primary_paused,
     "cluster, resharded": cluster_resharded,

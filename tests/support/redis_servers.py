@@ -12,6 +12,7 @@ from typing import Any
 import redis
 
 from chatsystem.embedded import redis_server as program
+from tests.support.network import LOCAL, Host
 from tests.support.ports import free_port
 from tests.support.product import eventually
 
@@ -20,17 +21,22 @@ class Server:
     """A Redis on its own port. With a `leader`, it is its replica."""
 
     def __init__(
-        self, folder: Path, leader: Server | None = None, options: Sequence[str] = (), password: str | None = None
+        self,
+        folder: Path,
+        leader: Server | None = None,
+        options: Sequence[str] = (),
+        password: str | None = None,
+        host: Host = LOCAL,
     ) -> None:
         folder.mkdir()
-        self.port = free_port()
+        self.address, self.port = host.address, free_port()
         words = [*options, "--port", self.port, "--dir", folder, "--save", "", "--repl-diskless-sync-delay", 0]
         words += ["--appendonly", "yes", "--appendfsync", "always"]
         if leader:
-            words += ["--replicaof", "127.0.0.1", leader.port]
-        self.command = [program.find(), *map(str, words)]
+            words += ["--replicaof", leader.address, leader.port]
+        self.command = host.command([program.find(), *map(str, words)])
         self.password = password
-        self.client: Any = redis.Redis(port=self.port, password=password, decode_responses=True)
+        self.client: Any = redis.Redis(self.address, self.port, password=password, decode_responses=True)
         self.start()
 
     def start(self) -> None:
@@ -63,35 +69,35 @@ class Sentinels:
     #: In capital letters too: clients must not change it.
     SERVICE = "State"
 
-    def __init__(self, folder: Path, primary: Server, replicas: int = 1) -> None:
+    def __init__(self, folder: Path, primary: Server, replicas: int = 1, host: Host = LOCAL) -> None:
         folder.mkdir()
-        self.replicas = replicas
+        self.replicas, self.address = replicas, host.address
         self.ports = [free_port() for _ in range(3)]
         self.processes = []
         for port in self.ports:
             file = folder / f"{port}.conf"
             file.write_text(
-                f"port {port}\nbind 127.0.0.1\ndir {folder}\n"
-                f"sentinel monitor {self.SERVICE} 127.0.0.1 {primary.port} 2\n"
+                f"port {port}\nbind {self.address}\ndir {folder}\n"
+                f"sentinel monitor {self.SERVICE} {primary.address} {primary.port} 2\n"
                 f"sentinel down-after-milliseconds {self.SERVICE} 1000\n"
                 f"sentinel failover-timeout {self.SERVICE} 6000\n"
                 + (f"sentinel auth-pass {self.SERVICE} {primary.password}\n" if primary.password else "")
             )
-            command = [program.find(), str(file), "--sentinel"]
+            command = host.command([program.find(), str(file), "--sentinel"])
             self.processes.append(subprocess.Popen(command, stdout=subprocess.DEVNULL))
         # All of them must have found the replicas and each other: otherwise none is promoted.
         eventually(lambda: all(map(self._is_complete, self.ports)))
 
     def _is_complete(self, port: int) -> bool:
         try:
-            client: Any = redis.Redis(port=port, decode_responses=True)
+            client: Any = redis.Redis(self.address, port, decode_responses=True)
             found = client.sentinel_master(self.SERVICE)
         except (redis.ConnectionError, redis.ResponseError):
             return False
         return found["num-slaves"] == self.replicas and found["num-other-sentinels"] == 2
 
     def url(self, user: str = "") -> str:
-        hosts = ",".join(f"127.0.0.1:{port}" for port in self.ports)
+        hosts = ",".join(f"{self.address}:{port}" for port in self.ports)
         return f"sentinel://{user}{hosts}/{self.SERVICE}/0"
 
     def kill(self) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 from urllib.parse import quote
 
 from chatsystem.embedded.parent_death import end_with_parent
+from tests.support.network import LOCAL, Host
 from tests.support.ports import free_port
 
 #: Contains characters with a meaning in URLs on purpose.
@@ -28,6 +29,8 @@ class DatabaseServer(ABC):
     buffer_pool = "128M"
     #: Options of the binary log, which only replicas need.
     log_options = ("--skip-log-bin",)
+    #: Where it runs.
+    host: Host = LOCAL
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -56,8 +59,9 @@ class DatabaseServer(ABC):
         return self.folder / "mysqld.sock"
 
     def url(self, name: str, port: int | None = None) -> str:
-        """Returns a DATABASE_URL. `port` may be that of a proxy in front of the server."""
-        return f"mysql://{USER}:{quote(PASSWORD, safe='')}@127.0.0.1:{port or self.port}/{name}"
+        """Returns a DATABASE_URL. `port` may be that of a proxy in front of the server, on this machine."""
+        address = f"{LOCAL.address}:{port}" if port else f"{self.host.address}:{self.port}"
+        return f"mysql://{USER}:{quote(PASSWORD, safe='')}@{address}/{name}"
 
     def start(self) -> None:
         fresh = not self.data.exists()
@@ -70,7 +74,7 @@ class DatabaseServer(ABC):
             "socket": self.socket,
             "pid-file": self.data / "mysqld.pid",
             "port": self.port,
-            "bind-address": "127.0.0.1",
+            "bind-address": self.host.address,
             "character-set-server": "utf8mb4",
             "collation-server": self.collation,
             "innodb-buffer-pool-size": self.buffer_pool,
@@ -78,7 +82,7 @@ class DatabaseServer(ABC):
         words = [f"--{name}={value}" for name, value in options.items() if value != ""]
         with (self.folder / "server.log").open("ab") as log:
             self.process = subprocess.Popen(
-                [*self.command(), *words, *self.log_options],
+                self.host.command([*self.command(), *words, *self.log_options]),
                 stdout=log,
                 stderr=log,
                 preexec_fn=partial(end_with_parent, signal.SIGKILL, parent=os.getpid()),

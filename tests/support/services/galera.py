@@ -8,11 +8,12 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from tests.support.network import LOCAL, Host
 from tests.support.ports import free_port
 from tests.support.product import send
 from tests.support.services import packages
@@ -30,8 +31,9 @@ POSITION = re.compile(r"Recovered position:? ([-\w]+:\d+)")
 class Node(MariaDB):
     """One node. `group` lists the addresses of all nodes; a node without others founds a new cluster."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, host: Host = LOCAL) -> None:
         super().__init__(folder)
+        self.host = host
         self.group_port, self.transfer_port, self.copy_port = free_port(), free_port(), free_port()
         self.options: list[str] = []
 
@@ -45,10 +47,10 @@ class Node(MariaDB):
 
     @property
     def address(self) -> str:
-        return f"127.0.0.1:{self.group_port}"
+        return f"{self.host.address}:{self.group_port}"
 
     def command(self) -> list[str]:
-        provider = f"gmcast.listen_addr=tcp://{self.address};ist.recv_addr=127.0.0.1:{self.transfer_port}"
+        provider = f"gmcast.listen_addr=tcp://{self.address};ist.recv_addr={self.host.address}:{self.transfer_port}"
         return [
             *super().command(),
             "--binlog-format=ROW",
@@ -59,7 +61,7 @@ class Node(MariaDB):
             f"--wsrep-node-address={self.address}",
             "--wsrep-sst-method=mariabackup",
             "--wsrep-sst-auth=root:",
-            f"--wsrep-sst-receive-address=127.0.0.1:{self.copy_port}",
+            f"--wsrep-sst-receive-address={self.host.address}:{self.copy_port}",
             f"--wsrep-provider-options={provider};gcache.size=64M;{TIMEOUTS}",
             *self.options,
         ]
@@ -131,10 +133,10 @@ class Node(MariaDB):
 
 
 class Galera:
-    """Three nodes. Raises `packages.Missing` when they cannot be installed."""
+    """Three nodes, each on its host. Raises `packages.Missing` when they cannot be installed."""
 
-    def __init__(self, folder: Path) -> None:
-        self.nodes = [Node(folder / f"node-{number}") for number in (1, 2, 3)]
+    def __init__(self, folder: Path, hosts: Sequence[Host] = (LOCAL, LOCAL, LOCAL)) -> None:
+        self.nodes = [Node(folder / f"node-{number}", host) for number, host in enumerate(hosts, start=1)]
 
     def start(self) -> None:
         first, *others = self.nodes

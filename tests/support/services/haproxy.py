@@ -31,12 +31,12 @@ listen database
 class HAProxy:
     """Raises `packages.Missing`. `idle` is the number of seconds after which it cuts an idle connection."""
 
-    def __init__(self, folder: Path, ports: Sequence[int], idle: int) -> None:
+    def __init__(self, folder: Path, addresses: Sequence[str], idle: int) -> None:
         packages.ensure(["haproxy"], "haproxy")
         self.port = free_port()
         servers = [
-            f"    server node-{number} 127.0.0.1:{port} check{' backup' if number > 1 else ''}\n"
-            for number, port in enumerate(ports, start=1)
+            f"    server node-{number} {address} check{' backup' if number > 1 else ''}\n"
+            for number, address in enumerate(addresses, start=1)
         ]
         file = folder / "haproxy.cfg"
         file.write_text(CONFIGURATION.format(port=self.port, idle=idle) + "".join(servers))
