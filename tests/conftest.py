@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from django.apps import apps
 from django.conf import settings
+from django.contrib.auth.management import create_permissions
 from django.db import connections
+from django.db.models.signals import post_migrate
 from rest_framework.test import APIClient
 
 from tests.support import environment
@@ -41,6 +44,19 @@ def django_db_modify_db_settings(redis_server: RealRedis, database_server: None)
     """SQLite: a file, not memory, since threads and other processes open it too."""
     if not environment.server:
         settings.DATABASES["default"].setdefault("TEST", {})["NAME"] = str(settings.DATA_DIR.root / "test.sqlite3")
+
+
+@pytest.fixture(scope="session")
+def django_db_setup(django_db_setup: None) -> None:
+    """After each test Django would create all permissions again, in half of a short test's time."""
+    post_migrate.disconnect(dispatch_uid="django.contrib.auth.management.create_permissions")
+
+
+@pytest.fixture
+def all_permissions(transactional_db: None) -> None:
+    """The permissions of all models, which a test's database is without."""
+    for app in apps.get_app_configs():
+        create_permissions(app, verbosity=0)
 
 
 @pytest.fixture

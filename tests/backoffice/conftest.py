@@ -59,12 +59,12 @@ def listed(page: str) -> int:
 @pytest.fixture
 def browser(api: object) -> Browser:
     """A superuser's browser."""
-    return Browser(User.objects.create_superuser("admin", password="not needed"))
+    return Browser(User.objects.create_superuser("admin"))
 
 
 @pytest.fixture
-def viewer(api: object) -> Browser:
+def viewer(api: object, all_permissions: None) -> Browser:
     """The browser of a user with all view permissions and no others."""
-    user = User.objects.create_user("viewer", password="not needed", is_staff=True)
+    user = User.objects.create_user("viewer", is_staff=True)
     user.user_permissions.set(Permission.objects.filter(codename__startswith="view_"))
     return Browser(user)

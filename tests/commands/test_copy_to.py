@@ -42,7 +42,7 @@ def target(api: object, tmp_path: Path, django_db_blocker: DjangoDbBlocker) -> I
 
 
 @pytest.fixture
-def filled(ours: Tenant, theirs: Tenant) -> Tenant:
+def filled(ours: Tenant, theirs: Tenant, all_permissions: None) -> Tenant:
     """Rows in every table that the product fills, more messages than one chunk, and gaps between primary keys."""
     ours.chat("ours, with an é and a 🐘")
     ours.batch(1, [f"message {i} \n\\" for i in range(1_000)])
@@ -52,7 +52,7 @@ def filled(ours: Tenant, theirs: Tenant) -> Tenant:
     DeadEvent.objects.create(
         partition_id=63, arrival=1_700_000_000_000_001, verb="update", path=f"{ours.token}/1/9", text="dead", error="x"
     )
-    user = User.objects.create_user("viewer", password="not needed")
+    user = User.objects.create_user("viewer")
     user.user_permissions.set(Permission.objects.filter(codename__startswith="view_"))
     return ours
 
