@@ -16,7 +16,20 @@ from urllib.parse import quote
 
 from bench import rows
 from bench.clients import Client
-from bench.stack import BATCH, FEW_REQUESTS, ProductSide, Side, Stack, Stored
+from bench.stack import (
+    APPLICATIONS,
+    BATCH,
+    BEFORE,
+    CHATS,
+    FEW_REQUESTS,
+    MANY_APPLICATIONS,
+    WEB,
+    WORKER,
+    ProductSide,
+    Side,
+    Stack,
+    Stored,
+)
 from bench.wrk import Request
 from chatsystem.conf.data_dir import DataDir
 from chatsystem.writelog.keys import partition_of
@@ -120,8 +133,9 @@ def _alternating(turn: int, ours: Callable[[], Ours], theirs: Callable[[], Their
     return ours(), theirs()
 
 
-def _posted(stack: Stack, side: Side, seconds: int, batch: int = 1) -> Stored:
-    stored = side.post(stack.texts, seconds, batch)
+def _posted(stack: Stack, side: Side, seconds: int, batch: int = 1, applications: int = APPLICATIONS) -> Stored:
+    chats = side.open_chats(applications, CHATS * APPLICATIONS // applications or 1)
+    stored = side.post(stack.texts, seconds, batch, chats)
     load = stored.load
     refused = f", {load.refused:,} requests rejected" if load.refused else ""
     stack.say(
@@ -337,6 +351,71 @@ def _searched(stack: Stack, measure: Measure, side: Side, token: str) -> Measure
     return measure
 
 
+# Against an earlier commit --------------------------------------------------------------------------------------------
+
+
+def tenants(stack: Stack) -> list[Measure]:
+    name = f"single POST, stored, {MANY_APPLICATIONS} applications"
+    measure = Measure(name, PER_SECOND, 0.95, reference=f"{APPLICATIONS} applications")
+    for turn in range(stack.scale.turns):
+        ours, theirs = _alternating(
+            turn,
+            lambda: _posted(stack, stack.product, stack.scale.seconds, applications=MANY_APPLICATIONS),
+            lambda: _posted(stack, stack.product, stack.scale.seconds),
+        )
+        measure.rounds.append(Round(ours.stored_rate, theirs.stored_rate))
+    return [measure]
+
+
+def before(stack: Stack) -> list[Measure]:
+    """Compares the product with the commit BEFORE, and that commit with itself. The other side is stopped meanwhile."""
+    worker = f"workers' CPU per message, {MANY_APPLICATIONS} applications"
+    figures = {
+        "stored": Measure("single POST, stored", PER_SECOND, 1.8, reference=BEFORE),
+        "p99": Measure("single POST, p99 at 16 clients", MILLISECONDS, 0.6, False, BEFORE),
+        "worker": Measure(worker, MILLISECONDS, 0.4, False, BEFORE),
+        "get": Measure("GET of a message, CPU of the web processes", MILLISECONDS, 0.5, False, BEFORE),
+        "batches": Measure(f"batches of {BATCH}, stored", PER_SECOND, 1.1, reference=BEFORE),
+    }
+    itself = {
+        name: Measure(f"{BEFORE} again: {measure.name}", measure.unit, 0, reference=BEFORE)
+        for name, measure in figures.items()
+    }
+    sides = [("ours", stack.product, stack.before)]
+    sides += [(name, stack.before, stack.product) for name in ("theirs", "again")]
+    for turn in range(stack.scale.turns):
+        found = {name: _compared(stack, side, other) for name, side, other in sides[turn % 3 :] + sides[: turn % 3]}
+        for name, measure in figures.items():
+            measure.rounds.append(Round(found["ours"][name], found["theirs"][name]))
+            itself[name].rounds.append(Round(found["again"][name], found["theirs"][name]))
+    return [*figures.values(), *itself.values()]
+
+
+def _compared(stack: Stack, side: ProductSide, other: ProductSide) -> dict[str, float]:
+    """Returns the figures of `before` for one side, while the other one stands still."""
+    seconds = stack.scale.seconds
+    with other.product.standing_still(" "):
+        side.product.wait_until_ready()
+        single = _posted(stack, side, seconds)
+        used = side.cpu(WORKER)
+        many = _posted(stack, side, seconds, applications=MANY_APPLICATIONS)
+        worker = (side.cpu(WORKER) - used) / many.load.accepted
+        (chat,) = side.open_chats(1, 1)
+        side.client.create_messages(chat.split("/")[2], 1, stack.texts.first(BATCH))
+        side.wait_until_settled()
+        used = side.cpu(WEB)
+        read = side.load([Request("GET", f"{chat}/messages/{number}") for number in range(1, BATCH + 1)], seconds)
+        get = (side.cpu(WEB) - used) / read.accepted
+        batches = _posted(stack, side, stack.scale.batch_seconds, BATCH)
+    return {
+        "stored": single.stored_rate,
+        "p99": single.load.p99,
+        "worker": worker * 1_000,
+        "get": get * 1_000,
+        "batches": batches.stored_rate,
+    }
+
+
 # Memory ---------------------------------------------------------------------------------------------------------------
 
 
@@ -372,4 +451,8 @@ MEASURES: dict[str, Callable[[Stack], list[Measure]]] = {
     "search": search,
     "search-embedded": search_embedded,
     "memory": memory,
+    "tenants": tenants,
+    "before": before,
 }
+#: Those that take minutes each, and run only when they are named.
+ON_REQUEST = {"tenants", "before"}

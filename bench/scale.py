@@ -30,6 +30,7 @@ from typing import Any
 os.environ.setdefault("DATABASE", "mariadb")
 
 from bench import running
+from bench.running import cpu
 from bench.sizes import State
 from bench.stack import BATCH, CONNECTIONS, PATIENCE, WEB, WORKER, ProductSide, posts
 from bench.texts import Texts
@@ -95,15 +96,6 @@ def spread(values: Collection[float]) -> str:
 
 def figure(number: float) -> str:
     return f"{number:,.0f}" if number >= 100 else f"{number:.3g}"
-
-
-def cpu(pids: Collection[int]) -> float:
-    """Returns the CPU seconds of the processes and of their children that have ended."""
-    ticks = 0
-    for pid in pids:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        ticks += sum(map(int, fields[11:15]))
-    return ticks / os.sysconf("SC_CLK_TCK")
 
 
 # The write log --------------------------------------------------------------------------------------------------------

@@ -46,6 +46,10 @@ WEB, WORKER = " gunicorn ", "celery_app worker "
 APPLICATIONS, CHATS = 8, 4
 #: The variables that this process copies from the product's environment.
 COPIED = ("DATA_DIR", "DATABASE_URL", "ELASTICSEARCH_URL", "ELASTICSEARCH_INDEX_PREFIX")
+#: The applications of a large installation, of which each writes a little.
+MANY_APPLICATIONS = 300
+#: The commit with which the product is compared.
+BEFORE = os.environ.get("BEFORE", "2e5f50a")
 #: The number of messages in a batch.
 BATCH = 100
 #: The number of requests to each web process before its memory is read for the first time.
@@ -59,6 +63,8 @@ class Scale:
     """Durations of a round, and amounts of data."""
 
     rounds: int
+    #: Rounds of `tenants` and `before`, whose sides differ less.
+    turns: int
     warm_seconds: int
     long_seconds: int
     seconds: int
@@ -107,12 +113,12 @@ class Side:
             self.requests += 1 + chats
         return paths
 
-    def post(self, texts: Texts, seconds: int, batch: int = 1) -> Stored:
-        """Posts to new chats for `seconds`, and waits until everything is stored and indexed.
+    def post(self, texts: Texts, seconds: int, batch: int = 1, chats: Sequence[str] = ()) -> Stored:
+        """Posts to empty chats, by default to new ones, and waits until everything is stored and indexed.
 
         Raises AssertionError if there are fewer rows than acknowledged messages, or more than posted ones.
         """
-        chats = self.open_chats()
+        chats = chats or self.open_chats()
         tokens = {chat.split("/")[2] for chat in chats}
         self.wait_until_settled()
         requests = list(posts(chats, texts.first(20_000), batch))
@@ -167,6 +173,10 @@ class ProductSide(Side):
             yield
         finally:
             self.product.signal(WORKER, signal.SIGCONT)
+
+    def cpu(self, words: str) -> float:
+        """Returns the CPU seconds of the processes whose command line contains the words."""
+        return running.cpu(self.product.pids(words))
 
     def web_memory(self) -> dict[int, int]:
         """Returns the memory of each web process in bytes, by process id."""
@@ -302,11 +312,19 @@ class Stack:
         self._first_message(side)
         return side
 
-    def _product(self, name: str) -> ProductSide:
+    @cached_property
+    def before(self) -> ProductSide:
+        """The product as it was at the commit BEFORE, on the same servers."""
+        self.say(f"installing the product of {BEFORE}")
+        side = self._product("former", self._enter(running.checkout(BEFORE)))
+        self._first_message(side)
+        return side
+
+    def _product(self, name: str, product: type[Product] = Product) -> ProductSide:
         url = self.server.new_database(name)
         search = {"ELASTICSEARCH_URL": self.node.url, "ELASTICSEARCH_INDEX_PREFIX": f"{name}-messages"}
         self.say(f"starting the product ({name})")
-        return ProductSide(self._enter(running.started(DATABASE_URL=url, **search)), self.server, name)
+        return ProductSide(self._enter(running.started(product, DATABASE_URL=url, **search)), self.server, name)
 
     def _first_message(self, side: ProductSide) -> None:
         """Posts a message, which makes the product create its index."""

@@ -91,6 +91,10 @@ def children(pid: int) -> set[int]:
 class Product:
     """One `make run` without make, with its own PORT and DATA_DIR. `settings` are environment variables."""
 
+    #: The checkout that it runs.
+    tree = BASE_DIR
+    python = sys.executable
+
     def __init__(self, data_dir: Path, port: int | None = None, settings: dict[str, str] | None = None) -> None:
         self.data_dir = data_dir
         self.port = port or free_port()
@@ -101,8 +105,8 @@ class Product:
     def start(self) -> None:
         """Starts it in the background. `ready` returns whether it answers."""
         self.runner = subprocess.Popen(
-            [sys.executable, "-m", "chatsystem.embedded"],
-            cwd=BASE_DIR,
+            [self.python, "-m", "chatsystem.embedded"],
+            cwd=self.tree,
             env=self.environ(),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
