@@ -6,6 +6,7 @@ import json
 import random
 import threading
 import time
+import traceback
 import uuid
 from collections import Counter
 from collections.abc import Iterator
@@ -18,7 +19,7 @@ import requests
 from tests.support.product import eventually
 
 #: Seconds for which a client repeats an unanswered request.
-PATIENCE = 60.0
+PATIENCE = 240.0
 
 
 class AckLog:
@@ -88,6 +89,8 @@ class Load:
             client = Client(self.base, self.log, reads=self.reads)
             self._write(client, random.Random(f"{self.seed} {number}"), self.turns[number])
         except BaseException as failure:
+            # Printed too: a test that waits for acknowledgements fails before it calls `stop`.
+            traceback.print_exc()
             self.failures.append(failure)
 
     def _write(self, client: Client, chance: random.Random, turn: threading.Lock) -> None:
