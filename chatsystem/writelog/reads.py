@@ -18,7 +18,7 @@ from django.db.models import QuerySet
 from chatsystem.writelog.events import to_datetime, to_micros
 from chatsystem.writelog.exceptions import UnknownEntity, check_flags
 from chatsystem.writelog.keys import BEHIND, SUPERSEDED, Keys, partition_of
-from chatsystem.writelog.redis_client import available, client
+from chatsystem.writelog.redis_client import available, pooled_connection
 from chatsystem.writelog.scripts import run as run_script
 
 #: An instance of a model, or a `Row`.
@@ -117,8 +117,10 @@ class Children(Generic[R]):
 def pending(token: str, path: str) -> Pending | None:
     """Returns the pending text of one entity; None if everything acknowledged about it is stored."""
     partition = partition_of(token)
-    with available():
-        value, behind, superseded = client(partition).hmget(Keys(partition).pending, path, BEHIND, SUPERSEDED)
+    # Bypasses redis-py's client, as `evaluate` does.
+    with available(), pooled_connection(partition) as connection:
+        connection.send_command("HMGET", Keys(partition).pending, path, BEHIND, SUPERSEDED)
+        value, behind, superseded = connection.read_response()
     check_flags(behind=behind, superseded=superseded)
     return Pending.parse(value)
 

@@ -110,7 +110,7 @@ def test_without_the_database_reads_are_503_and_writes_go_on(
     drained()
 
     with monkeypatch.context() as patch:
-        patch.setattr("django.db.models.sql.compiler.SQLCompiler.execute_sql", away)
+        patch.setattr("django.db.backends.utils.CursorWrapper.execute", away)
         for path in (messages.path, messages.item(created), "/applications"):
             response = messages.api.get(path)
             assert_unavailable(response)

@@ -806,8 +806,8 @@ MUTANTS = [
         "one application reads another's message",
         edit(
             "messages_app/selectors.py",
-            "Message.objects.filter(chat__application__token=token, chat__number=chat_number, number=number)",
-            "Message.objects.filter(chat__number=chat_number, number=number)",
+            "WHERE application.token = %s AND chat.number",
+            "WHERE (application.token = %s OR 1 = 1) AND chat.number",
         ),
         (ISOLATION, MODEL),
     ),
