@@ -194,8 +194,8 @@ def mysql_failover(seconds: float) -> Row:
             eventually(host.ready)
             eventually(lambda: host.states()["database"] == "ok")
 
-        engine, fault = "MySQL, semi-synchronous replica", "primary killed, replica promoted by hand"
-        why = "nothing can be stored before the promotion, and the host restarts with the new DATABASE_URL"
+        engine, fault = "MySQL 9, semi-synchronous replica", "primary killed, replica promoted by hand"
+        why = "an operator promotes the replica, and restarts the host with the new DATABASE_URL"
         return measure(stage, engine, fault, [host], strike, seconds, why)
 
 
