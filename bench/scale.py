@@ -6,7 +6,8 @@ First, processes append to the write log as web processes do, without HTTP: to o
 Then clients post single messages and batches of 100 in turn to the product, whose tiers are processes of their own: the
 web, the workers, the state Redis, the Redis of cache and broker, the database that DATABASE names (default: mariadb)
 and an Elasticsearch node. All figures but the rate are CPU time from /proc/PID/stat, because that depends less on other
-work on the machine. It includes storing and indexing. Last, the cores of larger installations are calculated from that.
+work on the machine. It includes storing and indexing. An empty Django view, requested in turn too, is the measure of
+the machine's speed. Last, the cores of larger installations are calculated from that.
 """
 
 from __future__ import annotations
@@ -32,9 +33,10 @@ os.environ.setdefault("DATABASE", "mariadb")
 from bench import running
 from bench.running import cpu
 from bench.sizes import State
-from bench.stack import BATCH, CONNECTIONS, PATIENCE, WEB, WORKER, ProductSide, posts
+from bench.stack import BATCH, CONNECTIONS, PATIENCE, WEB, WORKER, ProductSide, ReferenceSide, posts
 from bench.texts import Texts
-from tests.support.product import eventually
+from bench.wrk import Request
+from tests.support.product import children, eventually
 from tests.support.services.elasticsearch import Node
 from tests.support.services.redis import Redis
 
@@ -54,7 +56,7 @@ LOOK = 0.25
 RATES = (1_000, 10_000, 100_000)
 USED = 0.6
 
-ALL = "all"
+ALL, EMPTY = "all", "an empty view"
 Costs = dict[str, float]
 
 
@@ -173,8 +175,12 @@ class Tiers:
             )
         )
         self.side = ProductSide(product, server, "product")
-        # The product does not start its own.
+        # The side looks for the embedded Redis, which this product does not have.
         self.side.state = self.state.client
+        (folder / "reference").mkdir()
+        # Its empty view uses no database.
+        self.reference = ReferenceSide(server, "reference", "", folder / "reference")
+        stage.callback(self.reference.stop)
 
     def used(self) -> Costs:
         """Returns the CPU seconds of each tier since its start."""
@@ -205,6 +211,14 @@ class Tiers:
         assert acknowledged <= rows <= acknowledged + CONNECTIONS * batch, f"{rows} rows of {acknowledged} messages"
         costs = {tier: (after[tier] - before[tier]) / rows * 1000 for tier in after}
         return {**costs, ALL: sum(costs.values())}
+
+    def request_empty_view(self, seconds: float) -> Costs:
+        """Returns the CPU milliseconds of a request of the reference's web processes."""
+        _, web, _ = self.reference.processes
+        pids = {web.pid, *children(web.pid)}
+        before = cpu(pids)
+        load = self.reference.load([Request("GET", "/empty")], max(round(seconds), 1))
+        return {EMPTY: (cpu(pids) - before) / load.accepted * 1000}
 
     def idle(self, seconds: float) -> Costs:
         """Returns the share of a core that each tier uses without any request."""
@@ -267,15 +281,20 @@ def main() -> None:
                 tiers.post(WARM_SECONDS, batch)
             idle = Side("idle")
             idle.add(tiers.idle(given.seconds))
-            posted = alternate(
+            *posted, empty = alternate(
                 given.rounds,
                 {
                     "single": lambda: tiers.post(given.seconds),
                     f"in batches of {BATCH}": lambda: tiers.post(given.seconds * BATCHES_SHARE, BATCH),
+                    EMPTY: lambda: tiers.request_empty_view(given.seconds * BATCHES_SHARE),
                 },
             )
         print(f"\nidle, share of a core: {', '.join(f'{tier} {used:.3f}' for tier, (used,) in idle.rounds.items())}")
         table("CPU milliseconds per message", posted)
+        views = empty.rounds[EMPTY]
+        print(f"\n| a single message in CPU times of {EMPTY}: {spread(views)} ms | |\n|---|--:|")
+        for tier, costs in posted[0].rounds.items():
+            print(f"| {tier} | {spread([cost / view for cost, view in zip(costs, views, strict=True)])} |", flush=True)
         print_sizes(posted)
 
 
