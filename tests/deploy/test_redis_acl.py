@@ -22,13 +22,13 @@ from chatsystem.writelog.redis_client import client
 from messages_app.models import Message
 from tests.support.harness import Tenant, drain_all, forget_redis
 from tests.support.ports import free_port
-from tests.support.product import eventually
+from tests.support.redis_process import RedisProcess, connect
 
 DEPLOY = Path(__file__).resolve().parent.parent.parent / "deploy" / "redis"
 PASSWORD = "correct/horse&battery staple"
 
 
-class DeployedRedis:
+class DeployedRedis(RedisProcess):
     """Runs start.sh on the files of deploy/redis, with /etc/redis, /run/secrets, /tmp and /data in its own folder."""
 
     def __init__(self, folder: Path, name: str) -> None:
@@ -40,6 +40,8 @@ class DeployedRedis:
         (folder / "tmp").mkdir()
         (folder / "start.sh").write_text(self._moved("start.sh"))
         (folder / "REDIS_PASSWORD").write_text(f"{PASSWORD}\n")
+        path = os.pathsep.join([str(Path(redis_server.find()).parent), os.environ["PATH"]])
+        super().__init__(["sh", folder / "start.sh"], self.as_user(PASSWORD), {**os.environ, "PATH": path})
         self.start()
 
     def _moved(self, name: str) -> str:
@@ -51,43 +53,15 @@ class DeployedRedis:
         }
         return re.sub("|".join(here), lambda path: str(here[path[0]]), (DEPLOY / name).read_text())
 
-    def start(self) -> None:
-        path = os.pathsep.join([str(Path(redis_server.find()).parent), os.environ["PATH"]])
-        self.process = subprocess.Popen(
-            ["sh", self.folder / "start.sh"],
-            env={**os.environ, "PATH": path},
-            stdout=subprocess.DEVNULL,
-        )
-        try:
-            eventually(self._answers)
-        except BaseException:
-            self.kill()
-            raise
-
-    def _answers(self) -> bool:
-        assert self.process.poll() is None, "it ended at its start"
-        try:
-            return bool(self.client().ping())
-        except redis.ConnectionError:
-            return False
-
-    def restart(self) -> None:
-        self.kill()
-        self.start()
-
-    def kill(self) -> None:
-        self.process.kill()
-        self.process.wait()
-
     def url(self, database: int) -> str:
         return f"redis://chatsystem:{quote(PASSWORD, safe='')}@127.0.0.1:{self.port}/{database}"
 
-    def client(self, password: str = PASSWORD) -> Any:
-        return redis.Redis(port=self.port, username="chatsystem", password=password, decode_responses=True)
+    def as_user(self, password: str) -> Any:
+        return connect(port=self.port, username="chatsystem", password=password, decode_responses=True)
 
     def used(self) -> set[str]:
         """Returns the commands that Redis has run, including those in scripts. It must have refused none."""
-        statistics = self.client().info("commandstats")
+        statistics = self.client.info("commandstats")
         refused = {name for name, numbers in statistics.items() if numbers["rejected_calls"]}
         # The ping comes from `_answers`, while Redis was loading its log.
         assert refused <= {"cmdstat_client|setinfo", "cmdstat_client", "cmdstat_ping"}
@@ -190,18 +164,18 @@ def test_the_user_may_run_exactly_what_the_code_runs(state: DeployedRedis, redis
 )
 def test_the_user_is_refused_the_rest(state: DeployedRedis, command: str) -> None:
     with pytest.raises(redis.exceptions.NoPermissionError):
-        state.client().execute_command(*command.split())
+        state.client.execute_command(*command.split())
 
 
 def test_nobody_else_is_let_in(state: DeployedRedis) -> None:
     with pytest.raises(redis.AuthenticationError):
-        state.client(password="another").ping()
+        state.as_user(password="another").ping()
     with pytest.raises(redis.AuthenticationError):
-        redis.Redis(port=state.port).ping()
+        connect(port=state.port).ping()
 
 
 def test_acknowledged_writes_are_on_disk_and_never_evicted(state: DeployedRedis) -> None:
-    information = state.client().info()
+    information = state.client.info()
 
     assert information["aof_enabled"] == 1
     assert information["maxmemory_policy"] == "noeviction"
@@ -227,8 +201,8 @@ def test_the_cache_serves_celery_and_keeps_its_queues(tmp_path: Path) -> None:
         with app.connection_for_write() as connection, connection.SimpleQueue("celery") as queue:
             queue.put({"hint": 1})
             assert queue.get(timeout=60).payload == {"hint": 1}
-        assert server.client().info()["maxmemory_policy"] == "volatile-lru"
+        assert server.client.info()["maxmemory_policy"] == "volatile-lru"
         with pytest.raises(redis.exceptions.NoPermissionError):
-            server.client().flushall()
+            server.client.flushall()
     finally:
         server.kill()

@@ -14,7 +14,7 @@ from typing import Any
 import redis
 
 from chatsystem.conf.data_dir import DataDir
-from chatsystem.embedded import redis_server
+from tests.support.harness import RealRedis
 from tests.support.product import BASE_DIR, eventually
 
 BACKUP = BASE_DIR / "deploy" / "redis" / "backup.sh"
@@ -23,16 +23,12 @@ SCRIPT = "for i = 1, 5 do redis.call('INCR', 'n' .. i) end"
 
 @contextmanager
 def running(folder: Path) -> Iterator[Any]:
-    """A Redis as `make run` starts it."""
-    data_dir = DataDir(folder)
-    for made in (data_dir.redis, data_dir.redis_socket.parent):
-        made.mkdir(parents=True, exist_ok=True)
-    with subprocess.Popen(redis_server.command(data_dir), stdout=subprocess.DEVNULL) as process:
-        try:
-            eventually(lambda: redis_server.ping(data_dir) == "PONG")
-            yield redis.Redis(unix_socket_path=str(data_dir.redis_socket), decode_responses=True)
-        finally:
-            process.kill()
+    """The client of a Redis as `make run` starts it."""
+    server = RealRedis(DataDir(folder))
+    try:
+        yield server.client
+    finally:
+        server.kill()
 
 
 def backup(folder: Path) -> bytes:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -10,10 +9,9 @@ from pathlib import Path
 import pytest
 import requests
 
-from chatsystem.conf.data_dir import DataDir
-from chatsystem.embedded import redis_server
 from tests.support import environment
 from tests.support.product import Product, eventually
+from tests.support.services.redis import Redis
 
 #: 3 MB, which Redis holds twice until it is stored: in the log and in the pending view.
 BATCH = [{"body": "x" * 15_000}] * 200
@@ -25,14 +23,11 @@ def full_soon(tmp_path: Path) -> Iterator[Product]:
     settings = {"WORKERS": "2"}
     with ExitStack() as ends:
         for name, limit in (("REDIS_URL", "32mb"), ("CACHE_URL", "0")):
-            folder = DataDir(tmp_path / name)
-            for path in (folder.redis_socket.parent, folder.redis):
-                path.mkdir(parents=True)
-            server = subprocess.Popen([*redis_server.command(folder), "--maxmemory", limit], stdout=subprocess.DEVNULL)
-            ends.callback(server.wait)
+            server = Redis(tmp_path / name, options=["--maxmemory", limit])
+            server.start()
             ends.callback(server.kill)
-            settings[name] = f"unix://{folder.redis_socket}?db=0"
-        settings["CELERY_BROKER_URL"] = settings["CACHE_URL"].replace("db=0", "db=1")
+            settings[name] = f"redis://127.0.0.1:{server.port}/0"
+        settings["CELERY_BROKER_URL"] = settings["CACHE_URL"].removesuffix("0") + "1"
         if environment.server:
             settings["DATABASE_URL"] = environment.server.new_database("product")
         product = Product(tmp_path / "data", settings=settings)

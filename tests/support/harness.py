@@ -3,55 +3,32 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import threading
-import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
 import pytest
-import redis
 from django.conf import settings
 from django.db import OperationalError, connection, connections, transaction
 from rest_framework.test import APIClient
 
 from chatsystem.conf.data_dir import DataDir
 from chatsystem.embedded import redis_server
+from tests.support.redis_process import RedisProcess, connect
 from tests.support.services.packages import Missing
 
 
-class RealRedis:
+class RealRedis(RedisProcess):
     """A state Redis as `make run` configures it, on the socket of its DATA_DIR (by default that of the settings)."""
 
     def __init__(self, data_dir: DataDir | None = None) -> None:
         self.data_dir = data_dir or settings.DATA_DIR
-        self.start()
-
-    def start(self) -> None:
         socket = self.data_dir.redis_socket
+        super().__init__(redis_server.command(self.data_dir), connect(unix_socket_path=str(socket)))
         for folder in (socket.parent, self.data_dir.redis):
             folder.mkdir(parents=True, exist_ok=True)
-        self.process = subprocess.Popen(redis_server.command(self.data_dir), stdout=subprocess.DEVNULL)
-        deadline = time.monotonic() + 60
-        while True:
-            try:
-                redis.Redis(unix_socket_path=str(socket)).ping()
-                return
-            except redis.ConnectionError:
-                assert self.process.poll() is None, f"Redis ended with {self.process.returncode}"
-                if time.monotonic() > deadline:
-                    raise
-                time.sleep(0.02)
-
-    def kill(self) -> None:
-        self.process.kill()
-        self.process.wait()
-
-    def restart(self) -> None:
-        """Restarts Redis on the same data."""
-        self.kill()
         self.start()
 
 

@@ -15,9 +15,10 @@ from chatsystem.embedded import redis_server as program
 from tests.support.network import LOCAL, Host
 from tests.support.ports import free_port
 from tests.support.product import eventually
+from tests.support.redis_process import RedisProcess, connect
 
 
-class Server:
+class Server(RedisProcess):
     """A Redis on its own port. With a `leader`, it is its replica."""
 
     def __init__(
@@ -34,25 +35,10 @@ class Server:
         words += ["--appendonly", "yes", "--appendfsync", "always"]
         if leader:
             words += ["--replicaof", leader.address, leader.port]
-        self.command = host.command([program.find(), *map(str, words)])
         self.password = password
-        self.client: Any = redis.Redis(self.address, self.port, password=password, decode_responses=True)
+        client = connect(host=self.address, port=self.port, password=password, decode_responses=True)
+        super().__init__(host.command([program.find(), *map(str, words)]), client)
         self.start()
-
-    def start(self) -> None:
-        """Starts it on the data that it has."""
-        self.process = subprocess.Popen(self.command, stdout=subprocess.DEVNULL)
-        eventually(self._answers)
-
-    def _answers(self) -> bool:
-        try:
-            return bool(self.client.ping())
-        except redis.ConnectionError:  # Also while it is loading its data.
-            return False
-
-    def kill(self) -> None:
-        self.process.kill()
-        self.process.wait()
 
     @contextmanager
     def stopped(self) -> Iterator[None]:
@@ -90,7 +76,7 @@ class Sentinels:
 
     def _is_complete(self, port: int) -> bool:
         try:
-            client: Any = redis.Redis(self.address, port, decode_responses=True)
+            client = connect(host=self.address, port=port, decode_responses=True)
             found = client.sentinel_master(self.SERVICE)
         except (redis.ConnectionError, redis.ResponseError):
             return False

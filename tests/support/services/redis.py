@@ -5,56 +5,36 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import subprocess
-import time
 from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
-import redis
-
 from chatsystem.conf.data_dir import DataDir
 from chatsystem.embedded import redis_server
 from chatsystem.embedded.parent_death import end_with_parent
 from tests.support.ports import free_port
+from tests.support.redis_process import RedisProcess, connect
 
 
-class Redis:
+class Redis(RedisProcess):
     """A Redis with its own port and folder, and additions to its environment and command line."""
 
     def __init__(self, folder: Path, environ: dict[str, str] | None = None, options: Sequence[str] = ()) -> None:
         self.folder = folder
         self.port = free_port()
-        self.environ = environ or {}
-        self.options = options
-        self.client = redis.Redis(port=self.port, decode_responses=True)
+        # The last option of a name counts.
+        options = ["--port", str(self.port), "--bind", "127.0.0.1", "--unixsocket", "", *options]
+        super().__init__(
+            [*redis_server.command(DataDir(folder)), *options],
+            connect(port=self.port, decode_responses=True),
+            {**os.environ, **(environ or {})},
+            partial(end_with_parent, signal.SIGKILL, parent=os.getpid()),
+        )
 
     def start(self) -> None:
-        """Starts Redis, and waits until it has read its log."""
-        data = DataDir(self.folder).redis
-        data.mkdir(parents=True, exist_ok=True)
-        # The last option of a name counts.
-        options = ["--port", str(self.port), "--bind", "127.0.0.1", "--unixsocket", "", *self.options]
-        self.process = subprocess.Popen(
-            [*redis_server.command(DataDir(self.folder)), *options],
-            env={**os.environ, **self.environ},
-            stdout=subprocess.DEVNULL,
-            preexec_fn=partial(end_with_parent, signal.SIGKILL, parent=os.getpid()),
-        )
-        deadline = time.monotonic() + 60
-        while True:
-            try:
-                self.client.ping()
-                return
-            except redis.ConnectionError:
-                if self.process.poll() is not None or time.monotonic() > deadline:
-                    raise
-                time.sleep(0.02)
-
-    def kill(self) -> None:
-        self.process.kill()
-        self.process.wait()
+        DataDir(self.folder).redis.mkdir(parents=True, exist_ok=True)
+        super().start()
 
     def copy(self, folder: Path) -> None:
         """Copies its files while it runs. The copy may lack the end."""
