@@ -14,10 +14,19 @@ from rest_framework.test import APIClient
 
 from chatsystem.api.static import StaticFile, StaticFiles
 from tests.support import environment
+from tests.support.distribution import LongestFirst, longest_first
 from tests.support.harness import RealRedis, Tenant, drain_all, skip_or_fail
 
 # What only a database server can do.
 collect_ignore = [] if environment.server else ["mysql"]
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> LongestFirst | None:
+    return LongestFirst(config, log) if config.getoption("dist") == "loadfile" else None
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items[:] = longest_first(items)
 
 
 @pytest.fixture(scope="session")
