@@ -18,6 +18,7 @@ import requests
 from tests.deploy.proxy import NameServer, ensure_nginx, listens, nginx
 from tests.faults.load import AckLog, Load, more_acknowledgements
 from tests.faults.settled import check_when_settled
+from tests.support import environment
 from tests.support.harness import in_threads
 from tests.support.ports import free_port
 from tests.support.product import BASE_DIR, Product, children, eventually, kill
@@ -26,6 +27,8 @@ SEED = 20_261_125
 #: Seconds for which the proxy caches addresses (`valid` of its resolver), plus one.
 PROXY_MEMORY = 6
 
+#: Containers share a database server. On SQLite the same steps would add nothing but minutes to `make test`.
+of_containers = pytest.mark.skipif(not environment.server, reason="part of make test-mariadb and make test-mysql")
 
 #: Posts of each client.
 POSTS = 150
@@ -125,6 +128,7 @@ def _replaced(old: set[int], processes: Callable[[], set[int]]) -> bool:
     return bool(now) and not now & old
 
 
+@of_containers
 def test_no_request_fails_while_web_and_worker_are_replaced(deployment: Deployment, tmp_path: Path) -> None:
     # Given a web process and a worker next to the product's own, and a proxy in front of the web process,
     log = AckLog(tmp_path / "acknowledged.jsonl")
@@ -147,6 +151,7 @@ def test_no_request_fails_while_web_and_worker_are_replaced(deployment: Deployme
     assert_nothing_is_wrong(deployment.product, tmp_path / "acknowledged.jsonl")
 
 
+@of_containers
 def test_no_request_fails_or_counts_twice_when_web_processes_are_killed(deployment: Deployment, tmp_path: Path) -> None:
     """The proxy resends unanswered requests to another process with the same id. No client sends anything twice."""
     # Given five web processes behind a proxy, and a chat,
