@@ -24,12 +24,43 @@ WRITES = re.compile(r" -d |\bkill\b|\bsay\b|post\.py|replay")
 PATIENCE = 60.0
 
 
+class Greeting(Product):
+    """A product that keeps what it said at its start."""
+
+    greeting = ""
+
+    def start(self) -> None:
+        super().start()
+        assert self.runner is not None
+        assert self.runner.stdout is not None
+        self.greeting = ""
+        for line in self.runner.stdout:
+            # Printed only where a start is slow.
+            self.greeting += "" if line.startswith("Waiting for ") else line
+            if "Ctrl-C" in line:
+                return
+        raise AssertionError(self.greeting)
+
+
 class Reader:
     """Follows a page with the product in one terminal and a shell in another."""
 
-    def __init__(self, folder: Path) -> None:
-        self.product = Product(folder / "data")
-        self.shell = Shell(folder, self.product.environ(), cwd=ROOT)
+    def __init__(self, product: Greeting, folder: Path) -> None:
+        self.product = product
+        self.has_started = False
+        self.shell = Shell(folder, product.environ(), cwd=ROOT)
+
+    def follow(self, page: Path) -> None:
+        try:
+            for block in blocks(page):
+                if not block.reason:
+                    self.type(block)
+        except BaseException:
+            # The next page starts another one.
+            self.product.kill_everything()
+            raise
+        finally:
+            self.shell.close()
 
     def type(self, block: Block) -> None:
         if block.settings is not None:
@@ -45,35 +76,34 @@ class Reader:
         assert as_printed(block, printed), f"{block} says\n{block.printed}\nand it prints\n{printed}"
 
     def start(self, settings: str) -> str:
-        """Stops the running product with Ctrl-C, starts another, and returns its greeting."""
-        self.stop()
-        given = shlex.split(self.shell.type(f"echo {settings}"))
-        self.product.settings = dict(setting.split("=", 1) for setting in given)
-        self.product.start()
-        assert self.product.runner is not None
-        assert self.product.runner.stdout is not None
-        greeting = ""
-        for line in self.product.runner.stdout:
-            # Printed only where a start is slow.
-            greeting += "" if line.startswith("Waiting for ") else line
-            if "Ctrl-C" in line:
-                return greeting
-        raise AssertionError(greeting)
-
-    def stop(self) -> None:
-        if self.product.runner is not None:
+        """Starts the product and returns its greeting. A page's later starts stop the running one with Ctrl-C."""
+        if self.has_started and self.product.runner is not None:
             assert self.product.stop(signal.SIGINT)[0] == 0
+            self.product.runner = None
+        if self.product.runner is None:
+            given = shlex.split(self.shell.type(f"echo {settings}"))
+            self.product.settings = dict(setting.split("=", 1) for setting in given)
+            self.product.start()
+        self.has_started = True
+        return self.product.greeting
 
-    def leave(self) -> None:
-        self.shell.close()
-        self.product.kill_everything()
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Greeting]:
+    """A product for all pages that start it without settings."""
+    product = Greeting(tmp_path_factory.mktemp("plain") / "data")
+    yield product
+    product.kill_everything()
 
 
 @pytest.fixture
-def reader(tmp_path: Path) -> Iterator[Reader]:
-    reader = Reader(tmp_path)
-    yield reader
-    reader.leave()
+def product(page: Path, plain: Greeting, tmp_path: Path) -> Iterator[Greeting]:
+    if not any(block.settings for block in blocks(page) if not block.reason):
+        yield plain
+        return
+    product = Greeting(tmp_path / "data")
+    yield product
+    product.kill_everything()
 
 
 def as_printed(block: Block, printed: str) -> bool:
@@ -84,10 +114,8 @@ def as_printed(block: Block, printed: str) -> bool:
 
 
 @pytest.mark.parametrize("page", WITH_COMMANDS, ids=lambda page: str(page.relative_to(ROOT)))
-def test_a_page_can_be_followed_from_top_to_bottom(page: Path, reader: Reader) -> None:
-    for block in blocks(page):
-        if not block.reason:
-            reader.type(block)
+def test_a_page_can_be_followed_from_top_to_bottom(page: Path, product: Greeting, tmp_path: Path) -> None:
+    Reader(product, tmp_path).follow(page)
 
 
 def test_few_blocks_are_not_run_and_each_says_why() -> None:
