@@ -98,6 +98,7 @@ def state(redis_server: RealRedis, monkeypatch: pytest.MonkeyPatch) -> object:
 
     client(0).flushall()
     hints.asks_at = 0.0
+    hints.due.clear()
     # A database server ends a connection that a long test without queries left idle.
     connections.close_all()
     return client(0)

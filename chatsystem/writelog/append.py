@@ -160,7 +160,7 @@ def append(
             raise LogUnavailable("the state Redis changed again while it was seeded")
     arrival, name, *hint = answer
     if hint == ["1"]:
-        hints.send()
+        hints.send(keys.partition)
     # Without an Idempotency-Key, 'again' answers a retry of our own or of a proxy.
     return Accepted(int(arrival), name, replayed=status == "again" and key.announced)
 
@@ -258,23 +258,28 @@ def _fingerprint(write: Write, shape: str) -> str:
 class Hints:
     """Asks the workers to drain what waits. A lost hint does no harm: the sweep follows within two seconds.
 
-    One hint is enough for all partitions whose events arrive before its drain starts: the process sends none for
-    INTERVAL seconds. After a failed publish it sends none for COOLDOWN seconds, as a circuit breaker: an outage of the
-    broker delays one request instead of all of them.
+    One hint is enough for all partitions of a Redis whose events arrive before its drain starts: the process sends
+    none for INTERVAL seconds. After a failed publish it sends none at all for COOLDOWN seconds, as a circuit breaker:
+    an outage of the broker delays one request instead of all of them.
     """
 
     def __init__(self) -> None:
         #: Monotonic time of the next try.
         self.asks_at = 0.0
+        #: Monotonic time of the next hint for each Redis, by the first partition that it serves.
+        self.due: dict[int, float] = {}
 
-    def send(self) -> None:
-        if time.monotonic() < self.asks_at:
+    def send(self, partition: int) -> None:
+        now = time.monotonic()
+        if now < self.asks_at:
             return
-        self.asks_at = time.monotonic() + INTERVAL
         try:
-            drain_waiting.delay(time.time())
+            first = group_of(partition)[0]
+            if now >= self.due.get(first, 0.0):
+                self.due[first] = now + INTERVAL
+                drain_waiting.delay(partition, time.time())
         except Exception as error:  # kombu raises whatever its transport raises
-            logger.warning("no drain hinted: %s", error)
+            logger.warning("no drain hinted for partition %d: %s", partition, error)
             self.asks_at = time.monotonic() + COOLDOWN
 
 

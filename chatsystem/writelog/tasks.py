@@ -14,34 +14,29 @@ from chatsystem.writelog import ownership, rollback_guard, stats, stream
 from chatsystem.writelog.counts import reconcile_due
 from chatsystem.writelog.drain import drain
 from chatsystem.writelog.exceptions import DatabaseBehind, LogUnavailable, Superseded, Unreplicated
-from chatsystem.writelog.redis_client import labelled_groups
+from chatsystem.writelog.redis_client import group_of, labelled_groups
 
 logger = logging.getLogger(__name__)
 
 #: Seconds from a hint to its drain. The same commit stores what arrives meanwhile, at hardly more cost.
 DRAIN_DELAY = 0.6
-#: Seconds after which a drain of one Redis yields to the other tasks.
+#: Seconds after which a drain yields to the other tasks.
 DRAIN_TURN = 1.0
 
 
 @shared_task(name="writelog.drain")
-def drain_waiting(hinted_at: float = 0.0) -> None:
-    """Drains the partitions that wait, for one turn.
+def drain_waiting(partition: int, hinted_at: float = 0.0) -> None:
+    """Drains what waits in the Redis that serves the partition, for one turn.
 
     `hinted_at` is wall-clock time, possibly of another machine. A hint that waited long in the queue drains at once.
     """
     time.sleep(min(max(hinted_at + DRAIN_DELAY - time.time(), 0.0), DRAIN_DELAY))
-    left = False
-    for label, partitions in labelled_groups().items():
-        try:
-            # 0 means that other drains hold the partitions: they store what is left.
-            left |= drain(partitions, DRAIN_TURN, skip=True) > 0 and _is_left(partitions)
-        except (DatabaseBehind, Superseded, Unreplicated):
-            pass  # The sweep reports all three, every time.
-        except LogUnavailable as error:
-            logger.warning("%s cannot be drained: %s", label, error)
-    if left:
-        drain_waiting.delay()
+    partitions = group_of(partition)
+    # The sweep reports all three, every time.
+    with suppress(DatabaseBehind, Superseded, Unreplicated):
+        # 0 means that other drains hold the partitions: they store what is left.
+        if drain(partitions, DRAIN_TURN, skip=True) and _is_left(partitions):
+            drain_waiting.delay(partition)
 
 
 def _is_left(partitions: Sequence[int]) -> bool:
@@ -64,29 +59,27 @@ def sweep() -> None:
     # A full Redis refuses the heartbeat. It must be drained all the more.
     with suppress(LogUnavailable):
         stats.beat_heart()
-    waiting = False
     for label, partitions in labelled_groups().items():
         try:
-            waiting |= _sweep(partitions)
+            _sweep(partitions)
         except LogUnavailable as error:
             # The other servers are swept all the same.
             logger.warning("%s cannot be swept: %s", label, error)
-    if waiting:
-        drain_waiting.delay()
 
 
-def _sweep(partitions: Sequence[int]) -> bool:
-    """Sweeps the partitions of one Redis. Returns whether events wait that may be stored."""
+def _sweep(partitions: Sequence[int]) -> None:
+    """Sweeps the partitions of one Redis."""
     rollback_guard.halt_or_resume(partitions)
     try:
         ownership.keep(partitions)
     except (Superseded, Unreplicated) as error:
         logger.error("nothing is accepted or stored: %s (docs/runbook.md)", error)
-        return False
+        return
     except LogUnavailable as error:
         # A full Redis refuses leases too.
         logger.warning("could not confirm the owner: %s", error)
-    return bool(stream.waiting(partitions))
+    if stream.waiting(partitions):
+        drain_waiting.delay(partitions[0])
 
 
 @shared_task(name="writelog.sample")

@@ -135,7 +135,7 @@ def test_an_interrupted_move_is_repeated_and_loses_nothing(
 def drain_all_that_may_be() -> None:
     """Drains like workers, which are refused the partitions that are being moved."""
 
-    tasks.drain_waiting()
+    tasks.drain_waiting(0)
 
 
 def test_a_former_url_that_is_none_is_named(transactional_db: None, state: Any) -> None:

@@ -212,7 +212,7 @@ class World:
         """Replaces randomness: an example has the same tokens and request ids in each run."""
         return f"{next(self.ids):0{2 * length}x}"
 
-    def hint(self, hinted_at: float = 0.0) -> None:
+    def hint(self, partition: int, hinted_at: float = 0.0) -> None:
         self.hints += 1
 
     def elsewhere(self, act: Callable[[], T]) -> T:
@@ -320,7 +320,7 @@ class WritePath(RuleBasedStateMachine):
             case "take a hint" if self.world.hints:
                 # If the worker dies, the hint dies with it.
                 self.world.hints = 0
-                self._operate(step, tasks.drain_waiting)
+                self._operate(step, lambda: tasks.drain_waiting(0))
             case "sweep":
                 self._operate(step, tasks.sweep)
                 if step.interruption is None:
@@ -456,7 +456,7 @@ class WritePath(RuleBasedStateMachine):
 
     def _take_hints(self) -> None:
         self.world.hints = 0
-        tasks.drain_waiting()
+        tasks.drain_waiting(0)
 
     def _append(self, locked: bool) -> None:
         """Posts a message to the newest chat."""
@@ -473,7 +473,7 @@ class WritePath(RuleBasedStateMachine):
             arrival, name, hint = answer
             self.answered += request.events(Accepted(int(arrival), name, replayed=False))
             if hint == "1":
-                self.world.hint()
+                self.world.hint(partition_of(token))
 
     def _lose(self, backup: Backup, locked: bool) -> None:
         waiting = {event.arrival for events in _logged().values() for event in events}

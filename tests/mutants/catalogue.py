@@ -576,7 +576,7 @@ MUTANTS = [
     Mutant(
         "sweep does nothing",
         "events with a lost hint are never stored",
-        edit("tasks.py", "    return bool(stream.waiting(partitions))\n", "    return False\n"),
+        edit("tasks.py", "    if stream.waiting(partitions):\n", "    if False:\n"),
         (HINTS, MODEL),
     ),
     Mutant(
@@ -661,7 +661,7 @@ MUTANTS = [
     Mutant(
         "hint for each partition",
         "each of many applications costs a Celery message",
-        edit("append.py", "        self.asks_at = time.monotonic() + INTERVAL\n", ""),
+        edit("append.py", "                self.due[first] = now + INTERVAL\n", ""),
         (GROUPS,),
     ),
     Mutant(

@@ -11,8 +11,8 @@ from django.test.utils import CaptureQueriesContext
 from rest_framework.test import APIClient
 
 from chats.models import Chat
+from chatsystem.writelog import append, rollback_guard, stream, tasks
 from chatsystem.writelog import drain as drain_module
-from chatsystem.writelog import rollback_guard, stream, tasks
 from chatsystem.writelog.append import hints
 from chatsystem.writelog.counts import reconcile_due
 from chatsystem.writelog.drain import drain
@@ -101,7 +101,7 @@ def test_an_error_of_the_database_that_nobody_knows_stops_no_other_partition(ten
 
     # when workers drain, then the others are stored, and the error is raised, so that it is in the log.
     with connection.execute_wrapper(fail), pytest.raises(OperationalError, match="unknown"):
-        tasks.drain_waiting()
+        tasks.drain_waiting(0)
     assert [bodies(tenant) for tenant in tenants] == [["stored"]] * 2 + [[]] + [["stored"]] * 2
     assert not DeadEvent.objects.exists()
 
@@ -120,7 +120,7 @@ def test_a_partition_that_is_ahead_of_its_database_halts_alone(tenants: list[Ten
     client(behind).set(Keys(behind).stored, stored + 1)
 
     # when workers drain, then the others are stored, and that one is halted and keeps its log.
-    tasks.drain_waiting()
+    tasks.drain_waiting(0)
     assert [bodies(tenant) for tenant in tenants] == [[], *[["waits"]] * 4]
     assert rollback_guard.halted(ALL) == [behind]
     assert stream.lengths() == {behind: 1}
@@ -239,7 +239,7 @@ def test_a_drain_leaves_out_what_another_one_drains_and_that_one_stores_it(
     monkeypatch.setattr(stream, "read", read_then_others)
 
     # when the second one finds the partition taken, then it stores nothing and does not wait,
-    tasks.drain_waiting()
+    tasks.drain_waiting(0)
     assert second == [0]
     # and the first one stores what it left.
     assert bodies(tenants[0]) == ["first", "late"]
@@ -249,16 +249,17 @@ def test_a_drain_leaves_out_what_another_one_drains_and_that_one_stores_it(
 def test_a_process_hints_once_for_all_partitions_until_the_drain_starts(
     tenants: list[Tenant], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    hinted: list[float] = []
-    monkeypatch.setattr(tasks.drain_waiting, "delay", hinted.append)
-    hints.asks_at = 0.0
+    hinted: list[int] = []
+    monkeypatch.setattr(tasks.drain_waiting, "delay", lambda partition, hinted_at: hinted.append(partition))
+    hints.due.clear()
 
     for tenant in tenants:
         tenant.message(1)
     assert len(hinted) == 1
 
-    hints.asks_at -= 0.5
+    # Its drain has started.
     stream.begin_drain(ALL)
+    hints.due = {first: due - append.INTERVAL for first, due in hints.due.items()}
     for tenant in tenants:
         tenant.message(1)
     assert len(hinted) == 2

@@ -29,7 +29,7 @@ def waiting_tasks() -> int:
 def begin_drain(tenant: Tenant) -> None:
     """Does what a drain does when it starts, after its hint has waited for DRAIN_DELAY."""
     stream.begin_drain([partition_of(tenant.token)])
-    hints.asks_at = 0.0
+    hints.due.clear()
 
 
 def test_many_writes_request_one_drain_until_it_starts(ours: Tenant) -> None:
@@ -53,7 +53,7 @@ def test_many_writes_request_one_drain_until_it_starts(ours: Tenant) -> None:
 def test_a_write_at_the_end_of_a_drain_requests_the_next_one(ours: Tenant, monkeypatch: pytest.MonkeyPatch) -> None:
     # Given a drain that has found the log empty, and has not ended yet,
     ours.chat()
-    hints.asks_at = 0.0
+    hints.due.clear()
     before = waiting_tasks()
     remove = stream.remove
 
@@ -106,7 +106,7 @@ def test_a_drain_starts_a_fixed_time_after_its_hint(ours: Tenant, monkeypatch: p
         # when their drains run, then each waits for the rest of the gathering time.
         with monkeypatch.context() as patched:
             patched.setattr(tasks, "time", clock)
-            drain_waiting(hinted_at)
+            drain_waiting(0, hinted_at)
         assert waits.pop() == pytest.approx(wait)
         assert not stream.lengths()
 
@@ -130,7 +130,7 @@ def test_a_broker_that_is_down_costs_no_write(ours: Tenant, monkeypatch: pytest.
     before = waiting_tasks()
     sweep()
     assert waiting_tasks() == before + 1
-    drain_waiting()
+    drain_waiting(0)
     assert Message.objects.get().body == "kept"
 
 
@@ -140,8 +140,8 @@ def test_a_silent_broker_delays_one_request_and_not_all_of_them(ours: Tenant, mo
     begin_drain(ours)
     asked = []
 
-    def silent(hinted_at: float) -> None:
-        asked.append(hinted_at)
+    def silent(partition: int, hinted_at: float) -> None:
+        asked.append(partition)
         raise OperationalError("timed out")
 
     with monkeypatch.context() as patched:
@@ -155,7 +155,7 @@ def test_a_silent_broker_delays_one_request_and_not_all_of_them(ours: Tenant, mo
     # when the cooldown is over, then the broker is asked again.
     before = waiting_tasks()
     monkeypatch.setattr(hints, "asks_at", time.monotonic())
-    stream.begin_drain([partition_of(ours.token)])
+    begin_drain(ours)
     ours.message(1, "kept")
     assert waiting_tasks() == before + 1
 
@@ -178,7 +178,7 @@ def test_a_drain_whose_turn_is_over_requests_the_next_one(ours: Tenant, monkeypa
     before = waiting_tasks()
 
     # when its turn is over, then it requests another one, which runs after those of the other partitions.
-    drain_waiting()
+    drain_waiting(0)
     assert stream.lengths() == {partition_of(ours.token): 2}
     assert waiting_tasks() == before + 1
 
@@ -194,7 +194,7 @@ def test_a_drain_of_an_empty_partition_begins_no_transaction(
     state: Any, django_assert_num_queries: Any, db: None
 ) -> None:
     with django_assert_num_queries(0):
-        drain_waiting()
+        drain_waiting(0)
 
 
 def test_the_periodic_reconcile_repairs_a_count_that_a_drain_has_moved(ours: Tenant) -> None:

@@ -121,7 +121,7 @@ def test_while_one_of_several_servers_is_away_only_its_partitions_are_refused(
     assert (refused.status_code, refused["Retry-After"]) == (503, "1")
     assert ours.message(1, "one")["number"] == 1
     tasks.sweep()
-    tasks.drain_waiting()
+    tasks.drain_waiting(partition_of(ours.token))
     assert stored(ours) == ["one"]
     assert ready(api) == (
         200,
