@@ -1,6 +1,6 @@
 """How the tests are distributed over the processes of `make test`: by file, the longest files first.
 
-A file that starts last would leave the other process idle. By itself pytest-xdist starts with the files that have the
+A file that starts last would leave the others idle. By itself pytest-xdist starts with the files that have the
 most tests. Those of the real product have few, and take the longest.
 """
 
