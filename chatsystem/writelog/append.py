@@ -22,10 +22,17 @@ from chatsystem.writelog.exceptions import (
     OutcomeUnknown,
     RequestKeyReused,
     UnknownEntity,
-    check_flags,
 )
 from chatsystem.writelog.keys import Keys, partition_of
-from chatsystem.writelog.redis_client import ask_all, available, group_of, pooled_connection, short_lock, wait_command
+from chatsystem.writelog.redis_client import (
+    ask_all,
+    available,
+    check_flags,
+    group_of,
+    pooled_connection,
+    short_lock,
+    wait_command,
+)
 from chatsystem.writelog.scripts import evaluate
 from chatsystem.writelog.seeding import seed
 from chatsystem.writelog.tasks import DRAIN_DELAY, drain_waiting

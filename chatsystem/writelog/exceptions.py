@@ -66,11 +66,3 @@ class UnknownEntity(LookupError):
 
 class RequestKeyReused(Exception):
     """The request key was used before, for a different request."""
-
-
-def check_flags(behind: object, superseded: object) -> None:
-    """Raises `DatabaseBehind` or `Superseded` if the pending view carries that flag."""
-    if behind:
-        raise DatabaseBehind
-    if superseded:
-        raise Superseded("the database takes events from another Redis")

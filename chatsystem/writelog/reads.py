@@ -16,9 +16,9 @@ from typing import Any, Generic, TypeVar
 from django.db.models import QuerySet
 
 from chatsystem.writelog.events import to_datetime, to_micros
-from chatsystem.writelog.exceptions import UnknownEntity, check_flags
+from chatsystem.writelog.exceptions import UnknownEntity
 from chatsystem.writelog.keys import BEHIND, SUPERSEDED, Keys, partition_of
-from chatsystem.writelog.redis_client import available, pooled_connection
+from chatsystem.writelog.redis_client import available, check_flags, pooled_connection
 from chatsystem.writelog.scripts import run as run_script
 
 #: An instance of a model, or a `Row`.

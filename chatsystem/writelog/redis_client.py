@@ -16,7 +16,7 @@ from django.dispatch import receiver
 
 from chatsystem.probes import Probes
 from chatsystem.signals import connection_stale
-from chatsystem.writelog.exceptions import LogUnavailable, NotPermitted, Unreplicated
+from chatsystem.writelog.exceptions import DatabaseBehind, LogUnavailable, NotPermitted, Superseded, Unreplicated
 from chatsystem.writelog.keys import Keys
 from chatsystem.writelog.servers import servers
 
@@ -74,6 +74,21 @@ def group_of(partition: int) -> list[int]:
     return next(group for group in groups() if partition in group)
 
 
+def look_again() -> None:
+    """Follows a failover, after an answer that may come from an old primary."""
+    with suppress(*UNAVAILABLE):
+        servers().look_again()
+
+
+def check_flags(behind: object, superseded: object) -> None:
+    """Raises `DatabaseBehind` or `Superseded` if the pending view carries that flag."""
+    if behind:
+        raise DatabaseBehind
+    if superseded:
+        look_again()
+        raise Superseded("the database takes events from another Redis")
+
+
 @receiver(connection_stale)
 def _drop_idle(**kwargs: object) -> None:
     for each in servers().clients():
@@ -88,8 +103,7 @@ def available() -> Iterator[None]:
     except UNAVAILABLE as error:
         if isinstance(error, redis.TimeoutError):
             connection_stale.send(None)
-        with suppress(*UNAVAILABLE):
-            servers().look_again()
+        look_again()
         raise LogUnavailable(str(error)) from error
     except redis.ResponseError as error:
         if missing := NotPermitted.from_redis(error):

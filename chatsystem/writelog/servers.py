@@ -67,7 +67,10 @@ class Listed:
         return self._clients
 
     def look_again(self) -> None:
-        """Does nothing: a Sentinel's pool asks for the primary with each new connection."""
+        """Closes idle connections to a Sentinel's primary: its pool asks for the primary with each new connection."""
+        for client in self._clients:
+            if isinstance(client.connection_pool, SentinelConnectionPool):
+                client.connection_pool.disconnect(inuse_connections=False)
 
     @property
     def layout(self) -> str:

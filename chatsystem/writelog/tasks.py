@@ -10,11 +10,11 @@ from contextlib import suppress
 from celery import shared_task
 from celery.signals import worker_ready
 
-from chatsystem.writelog import ownership, rollback_guard, stats, stream
+from chatsystem.writelog import ownership, redis_guards, rollback_guard, stats, stream
 from chatsystem.writelog.counts import reconcile_due
 from chatsystem.writelog.drain import drain
 from chatsystem.writelog.exceptions import DatabaseBehind, LogUnavailable, Superseded, Unreplicated
-from chatsystem.writelog.redis_client import group_of, labelled_groups
+from chatsystem.writelog.redis_client import group_of, labelled_groups, look_again
 
 logger = logging.getLogger(__name__)
 
@@ -32,16 +32,29 @@ def drain_waiting(partition: int, hinted_at: float = 0.0) -> None:
     """
     time.sleep(min(max(hinted_at + DRAIN_DELAY - time.time(), 0.0), DRAIN_DELAY))
     partitions = group_of(partition)
-    # The sweep reports all three, every time.
-    with suppress(DatabaseBehind, Superseded, Unreplicated):
+    try:
         # 0 means that other drains hold the partitions: they store what is left.
         if drain(partitions, DRAIN_TURN, skip=True) and _is_left(partitions):
             drain_waiting.delay(partition)
+    except Superseded:
+        _leave_old_primary(partitions)
+    except (DatabaseBehind, Unreplicated):
+        pass  # The sweep reports both, and `Superseded`, every time.
 
 
 def _is_left(partitions: Sequence[int]) -> bool:
     """Returns whether events wait for which no drain was requested."""
     return any(not log.hinted for log in stream.waiting(partitions).values())
+
+
+def _leave_old_primary(partitions: Sequence[int]) -> None:
+    """Looks for another primary once this Redis knows that it was superseded.
+
+    Workers keep their connections to an old primary that only the hosts still reach. Until the flags are set, they must
+    not leave it: nobody else would tell the web processes that read from it.
+    """
+    if len(redis_guards.superseded(partitions)) == len(partitions):
+        look_again()
 
 
 @worker_ready.connect
@@ -74,6 +87,7 @@ def _sweep(partitions: Sequence[int]) -> None:
         ownership.keep(partitions)
     except (Superseded, Unreplicated) as error:
         logger.error("nothing is accepted or stored: %s (docs/runbook.md)", error)
+        _leave_old_primary(partitions)
         return
     except LogUnavailable as error:
         # A full Redis refuses leases too.

@@ -497,7 +497,7 @@ MUTANTS = [
     Mutant(
         "topology looked up once",
         "after a failover or a moved slot, a process asks the former node for ever",
-        edit("redis_client.py", "            servers().look_again()\n", "            pass\n"),
+        edit("redis_client.py", "        servers().look_again()\n", "        pass\n"),
         (SERVERS,),
     ),
     Mutant(
@@ -663,6 +663,18 @@ MUTANTS = [
         "each of many applications costs a Celery message",
         edit("append.py", "                self.due[first] = now + INTERVAL\n", ""),
         (GROUPS,),
+    ),
+    Mutant(
+        "old primary that is never left",
+        "after a failover that the old primary has not heard of, nothing is stored until the network is back",
+        edit("servers.py", "if isinstance(client.connection_pool, SentinelConnectionPool):", "if False:"),
+        (SERVERS,),
+    ),
+    Mutant(
+        "old primary left before it is marked",
+        "web processes that only read show an older state, since nobody tells them",
+        edit("tasks.py", "    if len(redis_guards.superseded(partitions)) == len(partitions):\n", "    if True:\n"),
+        (SERVERS,),
     ),
     Mutant(
         "no bisection",

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -11,10 +14,12 @@ import pytest
 from rest_framework.test import APIClient
 
 from chatsystem.writelog import ownership, redis_client, rollback_guard, stats, tasks
-from chatsystem.writelog.keys import PARTITIONS, Keys, partition_of
+from chatsystem.writelog.keys import PARTITIONS, SUPERSEDED, Keys, partition_of
 from messages_app.models import Message
+from tests.support import environment
 from tests.support.harness import Tenant, drain_all, forget_redis
-from tests.support.product import eventually
+from tests.support.product import BASE_DIR, eventually
+from tests.support.redis_process import connect
 from tests.support.redis_servers import Cluster, Sentinels, Server, use_url
 
 
@@ -188,6 +193,93 @@ def test_after_a_failover_by_sentinel_writes_go_on_and_nothing_is_lost(
     drain_all()
     assert stored(ours) == acknowledged
     assert ready(api)[0] == 200
+
+
+@pytest.fixture
+def old_primary(
+    transactional_db: None, running: ExitStack, tmp_path: Path, settings: Any
+) -> tuple[Tenant, Server, Server]:
+    """A tenant, an old primary to which our connections lead, and the new one. Only its sentinels know of it."""
+    primary = Server(tmp_path / "primary")
+    running.callback(primary.kill)
+    replica = Server(tmp_path / "replica", primary)
+    running.callback(replica.kill)
+    eventually(lambda: replica.client.info("replication")["master_link_status"] == "up")
+    sentinels = Sentinels(tmp_path / "sentinels", primary)
+    running.callback(sentinels.kill)
+    use_url(sentinels.url(), settings)
+    ours = Tenant.new(APIClient(raise_request_exception=False), "ours")
+    ours.chat()
+    ours.message(1, "one")
+    eventually(lambda: replica.client.xlen(Keys(partition_of(ours.token)).log) == 3)
+    # As if the network between them was cut: nobody tells the old primary that it is one.
+    for port in sentinels.ports:
+        client = connect(port=port, decode_responses=True)
+        client.sentinel_remove(sentinels.SERVICE)
+        client.sentinel_monitor(sentinels.SERVICE, replica.address, replica.port, 2)
+    replica.client.replicaof("NO", "ONE")
+    return ours, primary, replica
+
+
+def test_workers_leave_an_old_primary_that_still_answers(old_primary: tuple[Tenant, Server, Server]) -> None:
+    # Given a failover, which another host has followed, and an old primary that answers this one,
+    ours, _, promoted = old_primary
+    elsewhere("ownership.confirm(range(64))", promoted)
+    assert is_connected_to_old(promoted)
+
+    # when a worker's sweep is refused, then its next drain stores what waits at the new primary.
+    tasks.sweep()
+    assert not is_connected_to_old(promoted)
+    tasks.drain_waiting(partition_of(ours.token))
+    assert stored(ours) == ["one"]
+
+
+def test_a_drain_leaves_an_old_primary_once_that_is_marked(old_primary: tuple[Tenant, Server, Server]) -> None:
+    # Given an old primary that is not marked yet, so that reads still rely on it,
+    ours, old, promoted = old_primary
+    elsewhere("ownership.confirm(range(64))", promoted)
+
+    # when a drain is refused, then its process stays, so that its sweep can mark the old primary,
+    tasks.drain_waiting(partition_of(ours.token))
+    assert is_connected_to_old(promoted)
+    # and once another worker has marked it, the process leaves.
+    mark(old)
+    tasks.drain_waiting(partition_of(ours.token))
+    assert not is_connected_to_old(promoted)
+
+
+def test_reads_leave_an_old_primary_that_is_marked(old_primary: tuple[Tenant, Server, Server]) -> None:
+    # Given an old primary whose workers have marked it,
+    ours, old, promoted = old_primary
+    elsewhere("ownership.confirm(range(64))", promoted)
+    mark(old)
+
+    # when a message is read from it, then that is refused, and the next read is answered by the new one.
+    path = f"{ours.path}/chats/1/messages/1"
+    assert ours.api.get(path).status_code == 503
+    assert ours.api.get(path).json()["body"] == "one"
+
+
+def mark(old: Server) -> None:
+    """Does what a sweep does on a Redis that another one has replaced."""
+    for partition in range(PARTITIONS):
+        old.client.hset(Keys(partition).pending, SUPERSEDED, "1")
+
+
+def is_connected_to_old(promoted: Server) -> bool:
+    with redis_client.pooled_connection(0) as connection:
+        return bool(connection.port != promoted.port)
+
+
+def elsewhere(statement: str, server: Server) -> None:
+    """Runs a statement in a process of another host, whose REDIS_URL names the server."""
+    code = f"import django; django.setup()\nfrom chatsystem.writelog import ownership\n{statement}"
+    environ = os.environ | {
+        "DJANGO_SETTINGS_MODULE": "chatsystem.settings",
+        "DATABASE_URL": environment.database_url(),
+        "REDIS_URL": f"redis://{server.address}:{server.port}/0",
+    }
+    subprocess.run([sys.executable, "-c", code], cwd=BASE_DIR, env=environ, check=True)
 
 
 def test_a_cluster_takes_the_writes_of_all_partitions(transactional_db: None, cluster: Cluster) -> None:
