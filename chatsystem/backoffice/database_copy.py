@@ -21,8 +21,8 @@ from django.db import connections, transaction
 from django.db.migrations.executor import MigrationExecutor
 from django.db.models import Model, QuerySet
 
+from chatsystem import file_lock
 from chatsystem.conf import database
-from chatsystem.embedded import file_lock
 from chatsystem.writelog import stats
 from chatsystem.writelog.exceptions import LogUnavailable
 from chatsystem.writelog.models import Partition

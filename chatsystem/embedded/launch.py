@@ -12,8 +12,9 @@ import sys
 import time
 from pathlib import Path
 
+from chatsystem import file_lock
 from chatsystem.conf.data_dir import BASE_DIR, DataDir
-from chatsystem.embedded import file_lock, redis_server
+from chatsystem.embedded import redis_server
 from chatsystem.embedded.parent_death import end_with_parent
 
 #: Seconds between two starts of one program, so that a program that cannot start does not keep the machine busy.

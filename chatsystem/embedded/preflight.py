@@ -13,9 +13,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from chatsystem import file_lock
 from chatsystem.conf.data_dir import DataDir
 from chatsystem.conf.startup import StartupError
-from chatsystem.embedded import file_lock, redis_server
+from chatsystem.embedded import redis_server
 from chatsystem.embedded.console import say
 from chatsystem.embedded.options import Options
 

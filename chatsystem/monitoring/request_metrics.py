@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from prometheus_client import Histogram, values
 from prometheus_client.values import MultiProcessValue
 
-from chatsystem.embedded import file_lock
+from chatsystem import file_lock
 
 if TYPE_CHECKING:
     from django.urls import ResolverMatch

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from django.db import connection, transaction
 
-from chatsystem.embedded import file_lock
+from chatsystem import file_lock
 from chatsystem.writelog import rollback_guard
 from chatsystem.writelog.exceptions import DatabaseBehind
 from chatsystem.writelog.models import Partition

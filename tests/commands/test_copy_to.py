@@ -15,8 +15,8 @@ from django.db import connections
 from pytest_django import DjangoDbBlocker
 
 from applications.models import Application
+from chatsystem import file_lock
 from chatsystem.backoffice import database_copy
-from chatsystem.embedded import file_lock
 from chatsystem.writelog import stats
 from chatsystem.writelog.keys import partition_of
 from chatsystem.writelog.models import DeadEvent, Partition
