@@ -51,7 +51,7 @@ KEY_LIFETIME = 24 * 60 * 60
 #: Seconds for which a request without one is remembered: longer than append, or a proxy in front, keeps retrying it.
 REQUEST_LIFETIME = 60
 
-#: Seconds without another hint after one: a little less than its drain waits, since the worker's clock may differ.
+#: Seconds between two hints: slightly less than DRAIN_DELAY, since the worker's clock may differ.
 INTERVAL = DRAIN_DELAY - 0.1
 #: Seconds without hints after the broker refused one. The sweep runs as often.
 COOLDOWN = 2.0
@@ -265,8 +265,8 @@ def _fingerprint(write: Write, shape: str) -> str:
 class Hints:
     """Asks the workers to drain what waits. A lost hint does no harm: the sweep follows within two seconds.
 
-    One hint is enough for all partitions of a Redis whose events arrive before its drain starts: the process sends
-    none for INTERVAL seconds. After a failed publish it sends none at all for COOLDOWN seconds, as a circuit breaker:
+    One hint serves all events that reach a Redis before the hinted drain starts, so the process sends the next one
+    after INTERVAL seconds. After a failed publish it sends none at all for COOLDOWN seconds, as a circuit breaker:
     an outage of the broker delays one request instead of all of them.
     """
 

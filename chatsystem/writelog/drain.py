@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 #: Events and bytes of text of one transaction: enough for bulk statements, few enough to release the locks soon.
 BATCH = 5_000
 BATCH_BYTES = 8_000_000
-#: Seconds between the tries of a batch that the database could not take just now. After them the sweep takes over.
+#: Seconds between the tries of a batch that the database refused for a moment.
 RETRY_DELAYS = (0.05, 0.25)
 
 #: Events that cannot be stored, with the errors.
@@ -34,11 +34,11 @@ Refused = list[tuple[Event, Exception]]
 
 
 def drain(partitions: Sequence[int], seconds: float = float("inf"), *, skip: bool = False) -> int:
-    """Stores the events of one Redis's partitions until nobody else comes for what is left, or `seconds` are over.
+    """Stores the events of one Redis's partitions until the rest is left to a drain that is hinted, or for `seconds`.
 
-    Returns the number of stored events. With `skip`, leaves partitions alone that another process drains: that drain
-    stores our events too. Raises `DatabaseBehind` or `Superseded` if nothing could be stored for that reason. Raises an
-    error of the database in the end, when the other partitions are stored.
+    Returns the number of stored events. With `skip`, leaves out partitions that another process drains: that process
+    stores these events too. Raises `DatabaseBehind` or `Superseded` if nothing could be stored for that reason. Raises
+    an error of the database when the other partitions are stored, or at once if the connection is lost.
     """
     deadline = time.monotonic() + seconds
     stored = 0
@@ -66,8 +66,8 @@ def drain(partitions: Sequence[int], seconds: float = float("inf"), *, skip: boo
         stored += sum(taken.values())
         if late or not taken:
             break
-        # Events that arrive meanwhile hint another drain, which stores more of them at once. If that drain has run, and
-        # found the partition taken, it does not come again: then we go on.
+        # Events that arrive meanwhile hint another drain, which stores more of them at once. If that drain has run and
+        # found the partition locked, it does not return. So this one continues.
         cut = {partition for partition, count in taken.items() if count < waiting[partition].events}
         waiting = {p: log for p, log in stream.waiting(partitions).items() if not log.hinted or p in cut}
     if failure:
@@ -80,7 +80,8 @@ def drain(partitions: Sequence[int], seconds: float = float("inf"), *, skip: boo
 def drain_present(waiting: Mapping[int, int], progress: Callable[[int], object] = int) -> int:
     """Stores what the partitions held when `waiting` was read, and returns the number of events.
 
-    Calls `progress` with the size of each batch. Ignores later events: under constant writes it would never end.
+    Calls `progress` with the size of each batch. Ignores later events. Otherwise, under constant writes, it would never
+    end.
     Raises `Superseded` if another Redis is the owner.
     """
     for partitions in groups():
@@ -97,7 +98,7 @@ def drain_present(waiting: Mapping[int, int], progress: Callable[[int], object] 
 def _groups(waiting: Mapping[int, stream.Waiting]) -> Iterator[dict[int, int]]:
     """Groups partitions whose events fit one transaction, short logs first. Yields how many events to read of each.
 
-    So a long log delays no short one, and what does not fit is left to other drains.
+    So a long log delays no short one. What does not fit follows in later transactions; other drains may take it first.
     """
     counts: dict[int, int] = {}
     events = size = 0
@@ -145,14 +146,15 @@ def _retry_group(counts: Mapping[int, int], skip: bool) -> dict[int, int]:
 def _drain_group(counts: Mapping[int, int], skip: bool) -> dict[int, int]:
     """Stores the oldest events of partitions in one transaction. Leaves out those that another drain holds.
 
-    Returns how many events of each partition were taken from the log, without those of which none were.
+    Returns how many events were taken from each log. Leaves out logs from which none were taken.
     """
     started = time.perf_counter()
     with locked_together(list(counts), skip=skip) as rows:
         began = time.monotonic()
         # Read under the locks: read earlier, a batch could hold events that the last holder has stored meanwhile.
         batches = _fitting(stream.read({row.pk: counts[row.pk] for row in rows})) if rows else {}
-        # An old primary, or another host's Redis. Its events may have numbers that the owner has given to others.
+        # Leaves out the log of an old primary, or of another host's Redis: its events may have numbers that the owner
+        # has given to others.
         mine = [row for row in rows if row.pk in batches and batches[row.pk].passed_by == row.owner]
         if batches and not mine:
             raise Superseded("the logs of partitions are not the owner's")
@@ -184,7 +186,8 @@ def _fitting(batches: Mapping[int, stream.Batch]) -> dict[int, stream.Batch]:
 
 def _store(rows: Sequence[Partition], batches: Mapping[int, stream.Batch]) -> list[stream.Removal]:
     """Stores batches in the running transaction, and returns what leaves the log after its commit."""
-    # Events at or below the mark are stored. A drain died before it removed them, or an older Redis brought them back.
+    # Events up to `drained_through` are stored already: a drain died before it removed them, or an older Redis brought
+    # them back.
     fresh = {row.pk: [e for e in batches[row.pk].events if e.arrival > row.drained_through] for row in rows}
     dead = store_together(fresh)
     _keep(dead)

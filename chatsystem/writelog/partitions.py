@@ -23,10 +23,10 @@ def locked(partition: int) -> Iterator[Partition]:
 
 @contextmanager
 def locked_together(partitions: Sequence[int], *, skip: bool = False) -> Iterator[list[Partition]]:
-    """Opens a transaction that locks the rows of one Redis's partitions until it ends: lock and data die together.
+    """Opens a transaction that locks the rows of one Redis's partitions until it ends.
 
     With `skip`, leaves out partitions that another process has locked. SQLite has no row locks; there the transaction
-    itself (BEGIN IMMEDIATE) is the lock of all, and with `skip` none is left while another drain writes.
+    itself (BEGIN IMMEDIATE) is the lock of all, and with `skip` it yields no rows while another worker's drain writes.
 
     Halts a partition whose row is older than what was stored, and leaves it out: nothing may be done on such a
     database. Raises `DatabaseBehind` if no other is left.
@@ -37,8 +37,8 @@ def locked_together(partitions: Sequence[int], *, skip: bool = False) -> Iterato
         if not may_write:
             yield []
             return
-        # Before the rows: a drain commits first and tells Redis afterwards. The locks exclude other drains, but not
-        # those that run on another node of a Galera cluster, or that took over while this process was stopped.
+        # Read before the rows, because a drain commits first and tells Redis later. The locks do not stop a drain on
+        # another node of a Galera cluster, or one that took over while this process stood still.
         stored_through = rollback_guard.all_stored_through(partitions)
         with transaction.atomic(durable=True):
             # In one order everywhere, so that no two processes wait for each other.
@@ -54,8 +54,7 @@ def locked_together(partitions: Sequence[int], *, skip: bool = False) -> Iterato
 def _may_write(skip: bool) -> Iterator[bool]:
     """Tells whether the block may begin a transaction now. With `skip`, not while another drain writes to SQLite.
 
-    SQLite has one writer. With five workers, drains were seen to wait for up to 5.6 s for each other, each with a
-    process.
+    SQLite has one writer. With five workers, drains waited up to 5.6 s for each other, and each kept a process busy.
     """
     if connection.vendor != "sqlite" or not skip:
         yield True

@@ -36,9 +36,9 @@ class Waiting:
     """What a partition's log holds."""
 
     events: int
-    #: UTF-8 bytes of their texts, about: other processes append and remove meanwhile.
+    #: Approximate UTF-8 bytes of their texts: other processes append and remove meanwhile.
     bytes: int
-    #: Whether a drain was requested that has not started.
+    #: Whether a requested drain has not started yet.
     hinted: bool
 
 
@@ -68,7 +68,7 @@ class Removal:
     lease: tuple[str, int] = ("", 0)
 
 
-# A function that takes several partitions takes those that one Redis serves, and asks it in one round trip.
+# If a function takes several partitions, one Redis must serve them all. It is asked in one round trip.
 
 
 def begin_drain(partitions: Sequence[int]) -> dict[int, Waiting]:
@@ -88,7 +88,7 @@ def _waiting(partitions: Sequence[int], of_the_hint: str) -> dict[int, Waiting]:
     with available(), client(partitions[0]).pipeline(transaction=False) as pipeline:
         for partition in partitions:
             keys = Keys(partition)
-            # The hint first: an event that arrives after it hints again, and is left to that drain.
+            # The hint first: a later event then hints a drain of its own.
             getattr(pipeline, of_the_hint)(keys.hinted)
             pipeline.xlen(keys.log).hvals(keys.usage)
         answers = pipeline.execute()
@@ -104,8 +104,8 @@ def _waiting(partitions: Sequence[int], of_the_hint: str) -> dict[int, Waiting]:
 def read(counts: Mapping[int, int]) -> dict[int, Batch]:
     """Returns the oldest events of each partition. `counts` says how many.
 
-    Raises `Unreplicated` if replicas may lack some of them. Otherwise an old primary would store events that it never
-    acknowledged, under numbers that the new primary gives to others.
+    Raises `Unreplicated` if replicas may lack some of them. Otherwise a drain would store events that an old primary
+    never acknowledged, under numbers that the new primary gives to others.
     """
     first = next(iter(counts))
     with available(), client(first).pipeline(transaction=False) as pipeline:
@@ -136,9 +136,9 @@ def _arrival(id: str) -> int:
 def remove(removals: Iterable[Removal], counted: Sequence[int | str] = ()) -> None:
     """Removes events that the database has committed. `counted` is the drain's entry in the metrics (stats.of_drain).
 
-    A call removes REMOVED_AT_ONCE events, because Redis serves nobody else meanwhile. The metrics count the drain with
-    the first event: if this process dies after that, the next drain counts the rest once more, but no event goes
-    uncounted.
+    A call removes at most REMOVED_AT_ONCE events, because Redis serves nobody else meanwhile. The metrics count the
+    drain with the first call. If this process dies after that, the next drain counts the rest once more, but no event
+    goes uncounted.
     """
     calls: dict[int, tuple[list[str], list[Any]]] = {}
     room = REMOVED_AT_ONCE
@@ -179,7 +179,7 @@ def lengths() -> dict[int, int]:
 
 
 def horizon() -> int:
-    """Returns an arrival before which all events of all partitions are stored. Older rows are complete and in order."""
+    """Returns an arrival. All earlier events of all partitions are stored, so older rows are complete and in order."""
     # Each Redis has its own clock, and the one that is most behind gives the earliest next arrival.
     latest = [now(partitions[0]) for partitions in groups()]
     firsts = [entries[0] for entries in of_all("xrange", "log", "-", "+", 1).values() if entries]

@@ -26,14 +26,14 @@ DRAIN_TURN = 1.0
 
 @shared_task(name="writelog.drain")
 def drain_waiting(partition: int, hinted_at: float = 0.0) -> None:
-    """Drains what waits in the Redis that serves the partition, for one turn.
+    """Drains what waits in the Redis that serves the partition, for about DRAIN_TURN seconds.
 
     `hinted_at` is wall-clock time, possibly of another machine. A hint that waited long in the queue drains at once.
     """
     time.sleep(min(max(hinted_at + DRAIN_DELAY - time.time(), 0.0), DRAIN_DELAY))
     partitions = group_of(partition)
     try:
-        # 0 means that other drains hold the partitions: they store what is left.
+        # 0: nothing waited, or other drains hold the partitions and store what is left.
         if drain(partitions, DRAIN_TURN, skip=True) and _is_left(partitions):
             drain_waiting.delay(partition)
     except Superseded:
@@ -50,8 +50,8 @@ def _is_left(partitions: Sequence[int]) -> bool:
 def _leave_old_primary(partitions: Sequence[int]) -> None:
     """Looks for another primary once this Redis knows that it was superseded.
 
-    Workers keep their connections to an old primary that only the hosts still reach. Until the flags are set, they must
-    not leave it: nobody else would tell the web processes that read from it.
+    Workers keep their connections to an old primary that our hosts still reach, and its Sentinel does not. They stay
+    until the flags are set: nobody else would tell the web processes that read from it.
     """
     if len(redis_guards.superseded(partitions)) == len(partitions):
         look_again()
@@ -68,7 +68,7 @@ def show_up(**kwargs: object) -> None:
 
 @shared_task(name="writelog.sweep")
 def sweep() -> None:
-    """Drains what lost hints left behind. Checks that database and state Redis are still the same."""
+    """Hints drains for what waits, and checks that database and state Redis are still the same."""
     # A full Redis refuses the heartbeat. It must be drained all the more.
     with suppress(LogUnavailable):
         stats.beat_heart()
