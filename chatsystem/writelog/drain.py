@@ -174,7 +174,7 @@ def _fitting(batches: Mapping[int, stream.Batch]) -> dict[int, stream.Batch]:
     for partition, batch in batches.items():
         count = 0
         for event in batch.events:
-            room -= len(event.text) if event.text.isascii() else len(event.text.encode())
+            room -= event.size
             # The first event of all is taken, however long it is.
             if room < 0 and (count or fitting):
                 break

@@ -29,6 +29,11 @@ class Event(NamedTuple):
     path: str
     text: str
 
+    @property
+    def size(self) -> int:
+        """The UTF-8 bytes of the text."""
+        return len(self.text) if self.text.isascii() else len(self.text.encode())
+
 
 class Change(NamedTuple):
     """The outcome of a batch for one entity. `created` is the arrival of its create; None for a stored entity."""

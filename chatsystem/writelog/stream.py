@@ -164,8 +164,8 @@ def _parts(removals: Iterable[Removal]) -> Iterator[Removal]:
 def _call(part: Removal, counted: Sequence[int | str]) -> tuple[list[str], list[Any]]:
     """Returns the keys and arguments of remove.lua."""
     keys = Keys(part.partition)
-    arrivals, _, paths, texts = zip(*part.events, strict=True)
-    removed = json.dumps([paths, arrivals, [len(text.encode()) for text in texts], list(part.dead)])
+    arrivals, _, paths, _ = zip(*part.events, strict=True)
+    removed = json.dumps([paths, arrivals, [event.size for event in part.events], list(part.dead)])
     owner, until = part.lease
     return (
         [keys.log, keys.pending, keys.stored, keys.usage, keys.work, keys.lease],
