@@ -43,6 +43,20 @@ def three(running: ExitStack, tmp_path: Path, settings: Any) -> list[Server]:
 
 
 @pytest.fixture
+def watched(running: ExitStack, tmp_path: Path, settings: Any) -> tuple[Server, Server, Sentinels]:
+    """A primary and its replica, and three sentinels that watch them."""
+    primary = Server(tmp_path / "primary")
+    running.callback(primary.kill)
+    replica = Server(tmp_path / "replica", primary)
+    running.callback(replica.kill)
+    eventually(lambda: replica.client.info("replication")["master_link_status"] == "up")
+    sentinels = Sentinels(tmp_path / "sentinels", primary)
+    running.callback(sentinels.kill)
+    use_url(sentinels.url(), settings)
+    return primary, replica, sentinels
+
+
+@pytest.fixture
 def cluster(running: ExitStack, tmp_path: Path, settings: Any, request: pytest.FixtureRequest) -> Cluster:
     cluster = Cluster(tmp_path / "cluster", replicas=getattr(request, "param", 0))
     running.callback(cluster.kill)
@@ -164,17 +178,10 @@ def test_a_silent_server_at_any_place_of_the_list_hides_no_other(
 
 
 def test_after_a_failover_by_sentinel_writes_go_on_and_nothing_is_lost(
-    transactional_db: None, running: ExitStack, tmp_path: Path, settings: Any
+    transactional_db: None, watched: tuple[Server, Server, Sentinels], settings: Any
 ) -> None:
     # Given a primary with a replica under three sentinels, and acknowledged writes,
-    primary = Server(tmp_path / "primary")
-    running.callback(primary.kill)
-    replica = Server(tmp_path / "replica", primary)
-    running.callback(replica.kill)
-    eventually(lambda: replica.client.info("replication")["master_link_status"] == "up")
-    sentinels = Sentinels(tmp_path / "sentinels", primary)
-    running.callback(sentinels.kill)
-    use_url(sentinels.url(), settings)
+    primary, _, _ = watched
     api = APIClient(raise_request_exception=False)
     ours = Tenant.new(api, "ours")
     ours.chat()
@@ -196,18 +203,9 @@ def test_after_a_failover_by_sentinel_writes_go_on_and_nothing_is_lost(
 
 
 @pytest.fixture
-def old_primary(
-    transactional_db: None, running: ExitStack, tmp_path: Path, settings: Any
-) -> tuple[Tenant, Server, Server]:
+def old_primary(transactional_db: None, watched: tuple[Server, Server, Sentinels]) -> tuple[Tenant, Server, Server]:
     """A tenant, an old primary to which our connections lead, and the new one. Only its sentinels know of it."""
-    primary = Server(tmp_path / "primary")
-    running.callback(primary.kill)
-    replica = Server(tmp_path / "replica", primary)
-    running.callback(replica.kill)
-    eventually(lambda: replica.client.info("replication")["master_link_status"] == "up")
-    sentinels = Sentinels(tmp_path / "sentinels", primary)
-    running.callback(sentinels.kill)
-    use_url(sentinels.url(), settings)
+    primary, replica, sentinels = watched
     ours = Tenant.new(APIClient(raise_request_exception=False), "ours")
     ours.chat()
     ours.message(1, "one")
