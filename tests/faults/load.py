@@ -29,6 +29,8 @@ class AckLog:
         self.file: IO[str] = path.open("w")
         self.lock = threading.Lock()
         self.seen: Counter[str] = Counter()
+        #: What was answered with a 5xx or not at all, for the message of a test that expects none.
+        self.failures: list[str] = []
 
     def write(self, kind: str, **entry: Any) -> None:
         with self.lock:
@@ -38,6 +40,9 @@ class AckLog:
 
     def acknowledged(self, path: str, text: str, answer: dict[str, Any], *, created: bool) -> None:
         self.write("ack", path=path, text=text, at=answer["last_request_time"], created=created)
+
+    def failed(self, method: str, url: str, answer: str) -> None:
+        self.failures.append(f"{time.strftime('%X')} {method} {url}: {answer}")
 
     def violation(self, invariant: int, what: str) -> None:
         self.write("violation", invariant=invariant, what=what)
@@ -192,11 +197,13 @@ class Client:
         base = self.reads if method == "GET" else self.base
         try:
             response = self.session.request(method, base + url, json=data, headers=headers, timeout=self.timeout)
-        except requests.RequestException:
+        except requests.RequestException as error:
             self.log.write("unanswered")
+            self.log.failed(method, url, repr(error))
             return None
         if response.status_code >= 500:
             self.log.write(f"refused {method}")
+            self.log.failed(method, url, f"{response.status_code} {response.text[:200]}")
             if response.status_code != 503 or "Retry-After" not in response.headers:
                 self.log.violation(9, f"{method} {url}: {response.status_code} {response.text[:200]}")
         return response

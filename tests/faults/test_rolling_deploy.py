@@ -114,7 +114,7 @@ def load_without_a_failure(base: str, log: AckLog) -> Iterator[None]:
         more_acknowledgements(log, 100)
     finally:
         load.stop()
-    assert log.seen.keys() <= {"sent", "ack"}, log.seen
+    assert log.seen.keys() <= {"sent", "ack"}, log.failures
 
 
 def assert_nothing_is_wrong(product: Product, ack_log: Path) -> None:
