@@ -12,9 +12,10 @@ from typing import Any
 
 import django
 from django.conf import settings
-from django.core.handlers.wsgi import WSGIHandler
+from django.core.handlers.wsgi import WSGIHandler, WSGIRequest
 from django.http import HttpRequest, HttpResponseBase
 from django.urls import get_resolver
+from django.utils.functional import cached_property
 from django.utils.http import parse_header_parameters
 
 from chatsystem.monitoring import request_metrics
@@ -30,7 +31,19 @@ get_resolver().url_patterns  # noqa: B018
 search().load()
 
 
+class Request(WSGIRequest):
+    @cached_property
+    def _host(self) -> str:
+        return super().get_host()
+
+    def get_host(self) -> str:
+        """Parses and validates the host once. Middleware and links both ask for it."""
+        return self._host
+
+
 class Handler(WSGIHandler):
+    request_class = Request
+
     def get_response(self, request: HttpRequest) -> HttpResponseBase:
         response = super().get_response(request)
         request.META[request_metrics.MATCH] = request.resolver_match
@@ -52,6 +65,8 @@ def application(environ: dict[str, Any], start_response: Callable[..., Any]) -> 
 
 
 def _in_utf8(content_type: str) -> bool:
+    if ";" not in content_type:
+        return True
     try:
         charset = parse_header_parameters(content_type)[1].get("charset", "utf-8")
     except ValueError:

@@ -139,12 +139,6 @@ def django_change_list() -> None:
     assert parameters(ChangeList.get_results) == ["self", "request"]
 
 
-def django_middleware() -> None:
-    from django.utils.deprecation import MiddlewareMixin
-
-    assert parameters(MiddlewareMixin.__call__) == ["self", "request"]
-
-
 def django_migrations() -> None:
     from django.db.migrations.executor import MigrationExecutor
 
@@ -170,10 +164,12 @@ def django_conditional_get() -> None:
 
 
 def django_handler() -> None:
-    from django.core.handlers.wsgi import WSGIHandler
+    from django.core.handlers.wsgi import WSGIHandler, WSGIRequest
     from django.utils.http import parse_header_parameters
 
     assert parameters(WSGIHandler.get_response) == ["self", "request"]
+    assert WSGIHandler.request_class is WSGIRequest
+    assert parameters(WSGIRequest.get_host) == ["self"]
     assert parse_header_parameters("text/html; charset=utf-8") == ("text/html", {"charset": "utf-8"})
 
 
@@ -263,7 +259,6 @@ CHECKS: list[Callable[[], None]] = [
     celery_trace,
     django_changeform,
     django_change_list,
-    django_middleware,
     django_migrations,
     django_execute_wrappers,
     django_mysql,

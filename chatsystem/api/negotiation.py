@@ -11,11 +11,16 @@ from rest_framework.parsers import BaseParser
 from rest_framework.renderers import BaseRenderer
 from rest_framework.request import Request
 
-# Both methods catch the ValueError that Django raises for a header parameter in an unknown charset.
+# Both methods first recognise what nearly every client sends. DRF's own way takes a tenth of a POST's CPU time.
+# Both catch the ValueError that Django raises for a header parameter in an unknown charset.
 
 
 class Negotiation(DefaultContentNegotiation):
     def select_parser(self, request: Request, parsers: Iterable[BaseParser]) -> BaseParser | None:
+        parsers = list(parsers)
+        for parser in parsers:
+            if request.content_type == parser.media_type:
+                return parser
         try:
             parser = super().select_parser(request, parsers)
             # DRF also accepts `*/*`, which is not the type of any body.
@@ -30,6 +35,8 @@ class Negotiation(DefaultContentNegotiation):
     ) -> tuple[BaseRenderer, str]:
         """Selects by `Accept`, and ignores its parameters, such as charset and indentation."""
         renderers = list(renderers)
+        if request.META.get("HTTP_ACCEPT", "*/*") in ("*/*", renderers[0].media_type):
+            return renderers[0], renderers[0].media_type
         try:
             renderer, _ = super().select_renderer(request, renderers, format_suffix)
         except ValueError:

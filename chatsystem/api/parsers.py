@@ -45,17 +45,19 @@ class StrictJSONParser(BaseParser):
     ) -> Any:
         """Returns the parsed body. Raises 413 beyond the limit, 415 for another charset or an encoding, else 400."""
         request = (parser_context or {})["request"]
-        if request.META.get("HTTP_CONTENT_ENCODING", "").strip().lower() not in CODINGS:
+        headers = request.META
+        if headers.get("HTTP_CONTENT_ENCODING", "").strip().lower() not in CODINGS:
             raise UnsupportedMediaType(request.content_type, "Send the body without a Content-Encoding.")
-        charset = request.content_params.get("charset", "utf-8") if hasattr(request, "content_params") else "utf-8"
+        charset = getattr(request, "content_params", {}).get("charset", "utf-8")
         if charset.strip("\"'").lower() not in CHARSETS:
             raise UnsupportedMediaType(request.content_type, "Send JSON in UTF-8.")
-        if int(request.META["CONTENT_LENGTH"]) > settings.MAX_REQUEST_BYTES and not chunked(request.META):
+        length = None if chunked(headers) else int(headers["CONTENT_LENGTH"])
+        if length is not None and length > settings.MAX_REQUEST_BYTES:
             # The server has not received this body (chatsystem/server/worker.py).
             raise PayloadTooLarge
         content = read_capped(stream, settings.MAX_REQUEST_BYTES)
         # A truncated body must not be accepted, even if it happens to be valid JSON.
-        if not chunked(request.META) and len(content) < int(request.META["CONTENT_LENGTH"]):
+        if length is not None and len(content) < length:
             raise ParseError(BROKEN_OFF)
         try:
             return _decoder.decode(content.decode("utf-8"))

@@ -170,6 +170,14 @@ def test_a_wrong_request_costs_nothing(steady: Place) -> None:
     assert len(queries) == 0
 
 
+def test_only_pages_run_the_middleware_of_pages(steady: Place) -> None:
+    for path in (steady.path, "/search/text"):
+        assert not hasattr(steady.api.get(path).wsgi_request, "session"), path
+
+    for path in ("/docs", "/admin/login/", "/nowhere"):
+        assert hasattr(steady.api.get(path).wsgi_request, "session"), path
+
+
 @pytest.fixture
 def without_collections() -> Iterator[None]:
     gc.collect()
