@@ -63,8 +63,23 @@ STEPS = {
     "load_wsgi": [],
     "murder_pending": [],
     "run": [],
+    "set_accept_enabled": ["enabled"],
     "wait_for_and_dispatch_events": ["timeout"],
 }
+
+
+def gunicorn_sockets() -> None:
+    from gunicorn import sock
+    from gunicorn.arbiter import Arbiter
+    from gunicorn.config import Config
+
+    assert "self.cfg.on_starting(self)" in inspect.getsource(Arbiter.start).partition("create_sockets")[0]
+    setting_options = inspect.getsource(sock.BaseSocket.set_options)
+    assert "if not self._is_listening(sock):\n            sock.listen(" in setting_options
+    # A process may close its sockets before gunicorn does.
+    listener = sock.TCPSocket(("127.0.0.1", 0), Config(), Mock())
+    listener.close()
+    listener.close()
 
 
 def gunicorn_parser() -> None:
@@ -250,6 +265,7 @@ def elasticsearch_mapping() -> None:
 CHECKS: list[Callable[[], None]] = [
     gunicorn_response,
     gunicorn_worker,
+    gunicorn_sockets,
     gunicorn_parser,
     gunicorn_errors,
     gunicorn_logger,

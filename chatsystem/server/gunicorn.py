@@ -6,6 +6,7 @@ from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 from environs import validate
+from gunicorn.sock import BaseSocket
 
 # Reads the settings in the master. A wrong one ends the master with its sentence; a worker would only be restarted.
 from chatsystem import settings  # noqa: F401
@@ -39,6 +40,12 @@ forwarder_headers = ""
 control_socket_disable = True
 # Files go through WholeResponse like everything else.
 sendfile = False
+
+
+def on_starting(server: Any) -> None:
+    # The master would listen before a worker has loaded the application, which takes seconds. A proxy would connect and
+    # wait, although another host could answer. Refused, it asks that one. So `ApiWorker.load_wsgi` listens.
+    BaseSocket._is_listening = staticmethod(lambda sock: True)
 
 
 def post_worker_init(worker: ApiWorker) -> None:

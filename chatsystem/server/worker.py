@@ -103,6 +103,9 @@ class ApiWorker(ThreadWorker):
         # second, and the objects of one large batch are enough to start a collection.
         gc.collect()
         gc.freeze()
+        for listener in self.sockets:
+            # The master has only bound it (gunicorn.py). The other processes repeat this call, which changes nothing.
+            listener.listen(self.cfg.backlog)
 
     # The methods from here to `handle_request` run on the main loop.
 
@@ -116,6 +119,14 @@ class ApiWorker(ThreadWorker):
         accepts = self.alive and self.nr_conns < self.worker_connections
         balance.report(self.age, self.nr_conns if accepts else None)
         super().wait_for_and_dispatch_events(timeout)
+
+    def set_accept_enabled(self, enabled: bool) -> None:
+        super().set_accept_enabled(enabled)
+        if not enabled and not self.alive:
+            # gunicorn closes them after its last request. Until then the kernel would accept connections, and a proxy
+            # would wait for answers. A master that replaces its processes keeps the port open.
+            for listener in self.sockets:
+                listener.close()
 
     def accept(self, listener: socket.socket) -> None:
         if balance.is_another_freer(self.age):

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
+
+if folder := os.environ.get("LOADING"):
+    # Loads until the test lets it end.
+    Path(folder, "begun").touch()
+    while not Path(folder, "ended").exists():
+        time.sleep(0.01)
 
 
 def application(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
