@@ -46,6 +46,10 @@ RETRY_DELAYS = (0.05, 0.25)
 #: Answers of Redis itself: it did nothing. After any other error it may have executed the script.
 REFUSALS = (redis.ResponseError, redis.BusyLoadingError)
 
+#: How often one append does what its Redis lacks: it passes the fence, seeds a number, and renews a lease that ended
+#: meanwhile, since a slow database may take longer than a lease.
+ROUNDS = 3
+
 #: Seconds for which an Idempotency-Key is remembered.
 KEY_LIFETIME = 24 * 60 * 60
 #: Seconds for which a request without one is remembered: longer than append, or a proxy in front, keeps retrying it.
@@ -138,23 +142,22 @@ def append(
         return run_append(token, write, key, scope or token, shape)
 
     status, *answer = attempt()
-    if status == "fence":
-        _expect_known(token, last_numbers)
-    if status in ("fence", "lease"):
-        # The Redis process is new, or no worker has confirmed it as the owner lately. That concerns the partition.
-        with short_lock(keys.partition, keys.fence_lock):
+    for _ in range(ROUNDS):
+        if status not in ("fence", "lease", "seed"):
+            break
+        if status != "lease":
+            _expect_known(token, last_numbers)
+        # The Redis process is new, or no worker has confirmed it as the owner lately: that concerns the partition. An
+        # unknown number concerns the application.
+        missing, lock = status, keys.application_lock(token) if status == "seed" else keys.fence_lock
+        with short_lock(keys.partition, lock):
             # The previous holder of the lock may have done what we need.
             status, *answer = attempt()
-            if status in ("fence", "lease"):
-                ownership.keep(group_of(keys.partition))
-                status, *answer = attempt()
-    if status == "seed":
-        _expect_known(token, last_numbers)
-        with short_lock(keys.partition, keys.application_lock(token)):
-            # As above.
-            status, *answer = attempt()
-            if status == "seed":
-                seed(keys.partition, last_numbers)
+            if status == missing:
+                if missing == "seed":
+                    seed(keys.partition, last_numbers)
+                else:
+                    ownership.keep(group_of(keys.partition))
                 status, *answer = attempt()
     match status:
         case "missing":

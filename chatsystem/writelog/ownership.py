@@ -45,6 +45,10 @@ NO_LEASE = ("", 0)
 REASON = "superseded: the database takes events from another Redis than REDIS_URL names"
 
 
+class Overtaken(LogUnavailable):
+    """Another process has claimed the partitions since this one decided to, or the owner has shown itself."""
+
+
 def lease_of(owner: str, at: int) -> tuple[str, int]:
     """Returns the owner and the end of its lease in microseconds. `at` is when the confirmation began."""
     return owner, at + int(LEASE * 1_000_000)
@@ -80,6 +84,14 @@ def confirm(partitions: Sequence[int]) -> None:
     Raises `Superseded` if others own all of the partitions. Reads and writes of a partition that another owns raise it
     from then on.
     """
+    try:
+        _confirm(partitions)
+    except Overtaken:
+        # After a start or a restart, the first sweep and the first writes claim at the same time, for the same Redis.
+        _confirm(partitions)
+
+
+def _confirm(partitions: Sequence[int]) -> None:
     mine = incarnation(partitions[0])
     # Read the clock before asking the database. However long this process is stopped in between, the lease then ends
     # before another Redis can take over.
@@ -209,7 +221,7 @@ def _take_over(
     """Names this Redis the owner of the rows in the database, commits, and then passes the fences.
 
     `rows` and `confirmations` are what was read before the decision. With `watched`, the owner was watched, and nothing
-    may have been stored since. Raises `LogUnavailable` if an owner has shown itself meanwhile.
+    may have been stored since. Raises `Overtaken` if the decision no longer holds.
     """
     # A fence of an earlier term of this Redis. The owner has given out numbers since.
     redis_guards.drop_fences(
@@ -220,14 +232,14 @@ def _take_over(
             # An update, and not only a comparison: of two nodes of a Galera cluster, one is then refused.
             same = Owner.objects.filter(redis=owner, confirmations=confirmations.get(owner))
             if not same.update(confirmations=F("confirmations") + 1):
-                raise LogUnavailable("the owner has shown itself meanwhile")
+                raise Overtaken("the owner has shown itself meanwhile")
             confirmations[owner] += 1
         # Waits for running drains. After this commit no drain of another Redis starts.
         locked = list(Partition.objects.select_for_update().filter(pk__in=list(rows)).order_by("pk"))
         if any(row.owner != rows[row.pk].owner for row in locked):
-            raise LogUnavailable("the owner has changed meanwhile")
+            raise Overtaken("the owner has changed meanwhile")
         if watched and any(row.drained_through != rows[row.pk].drained_through for row in locked):
-            raise LogUnavailable("the owner has stored something meanwhile")
+            raise Overtaken("the owner has stored something meanwhile")
         # Read together with the rows: read later, it could be ahead of them.
         remembered = rollback_guard.all_stored_through(list(rows))
         name_owner(mine, list(rows))

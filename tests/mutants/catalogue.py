@@ -10,6 +10,7 @@ DRAIN = "tests/writelog/test_drain.py"
 GROUPS = "tests/writelog/test_group_drain.py"
 ERRORS = "tests/api/test_errors.py"
 FENCE = "tests/writelog/test_fence.py"
+LISTENING = "tests/server/test_listening.py"
 HINTS = "tests/writelog/test_hints.py"
 BEHIND = "tests/writelog/test_rollback_guard.py"
 OWNERSHIP = "tests/writelog/test_ownership.py"
@@ -1294,6 +1295,36 @@ MUTANTS = [
         "a connection that was announced as keep-alive closes, or gets out of step",
         edit("chatsystem/server/worker.py", "not self.req.exchange.is_received(self.req)", "False"),
         (RECEIVING,),
+    ),
+    Mutant(
+        "lease that ends during a step",
+        "after a restart of Redis, a slow database makes the server refuse writes",
+        edit("append.py", "ROUNDS = 3", "ROUNDS = 2"),
+        (f"{APPEND} -k costs_no_write",),
+    ),
+    Mutant(
+        "claim that gives up",
+        "the first write after a start is refused when a sweep claims the partitions at the same time",
+        edit("ownership.py", "except Overtaken:", "except ZeroDivisionError:"),
+        (f"{OWNERSHIP} -k same_time",),
+    ),
+    Mutant(
+        "lease shortened by a slow drain",
+        "a drain that took long ends the lease, and web processes ask the database again",
+        edit("lua/remove.lua", "redis.call('PTTL', lease_key) < left", "true"),
+        (f"{OWNERSHIP} -k took_long",),
+    ),
+    Mutant(
+        "port open before the application is loaded",
+        "requests wait for a host that has just been started, although another one could answer",
+        edit("chatsystem/server/gunicorn.py", "lambda sock: True", "BaseSocket._is_listening"),
+        (f"{LISTENING} -k until",),
+    ),
+    Mutant(
+        "port open during the last requests",
+        "requests wait for a host that ends, and are reset with its last request",
+        edit("chatsystem/server/worker.py", "if not enabled and not self.alive:", "if False:"),
+        (f"{LISTENING} -k while",),
     ),
     Mutant(
         "thread for an incomplete request",

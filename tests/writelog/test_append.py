@@ -10,7 +10,7 @@ import pytest
 from django.db import connection
 
 from chatsystem.writelog import append as append_module
-from chatsystem.writelog import bulk, dead_events, reads, redis_client, scripts, seeding, stream
+from chatsystem.writelog import bulk, dead_events, ownership, reads, redis_client, scripts, seeding, stream
 from chatsystem.writelog import drain as drain_module
 from chatsystem.writelog.append import RequestKey, Write, append, run_append
 from chatsystem.writelog.bulk import insert
@@ -217,6 +217,29 @@ def test_seeding_holds_the_applications_lock_and_releases_it(
     ours.message(1)
     assert -1 != left[0] <= 3_000
     assert not state.exists(keys.application_lock(ours.token))
+
+
+@pytest.mark.parametrize("step", ["seed", "keep"])
+def test_a_lease_that_ends_while_the_redis_is_prepared_costs_no_write(
+    ours: Tenant, state: Any, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    # Given a Redis that was emptied, and a database so slow that the lease ends during a step,
+    ours.chat()
+    drain_all()
+    keys = Keys(partition_of(ours.token))
+    state.flushall()
+    module = append_module if step == "seed" else ownership
+    do, ended = getattr(module, step), []
+
+    def do_slowly(*args: Any) -> None:
+        do(*args)
+        if not ended:
+            ended.append(state.delete(keys.lease))
+
+    # when a message is posted, then it is accepted.
+    monkeypatch.setattr(module, step, do_slowly)
+    assert ours.message(1)["number"] == 1
+    assert ended == [1]
 
 
 def test_two_applications_of_one_partition_seed_without_waiting_for_each_other(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from django.core.checks import run_checks
 from django.db import OperationalError, connection
 from rest_framework.test import APIClient
 
-from chatsystem.writelog import exceptions, ownership, redis_guards, rollback_guard, tasks
+from chatsystem.writelog import exceptions, ownership, redis_guards, rollback_guard, stream, tasks
 from chatsystem.writelog.drain import drain
 from chatsystem.writelog.keys import PARTITIONS, Keys, partition_of
 from chatsystem.writelog.models import DeadEvent, Owner, Partition
@@ -307,6 +308,25 @@ def test_a_web_process_renews_the_lease_when_the_workers_are_silent(ours: Tenant
     assert Owner.objects.get(redis=incarnation(0)).confirmations == before + 1
 
 
+def test_a_drain_that_took_long_does_not_shorten_a_lease_that_was_renewed_meanwhile(
+    ours: Tenant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given a drain that read the log a minute before a sweep renewed the lease,
+    ours.message(1, "two")
+    end_leases()
+    tasks.sweep()
+    partition, read = partition_of(ours.token), stream.read
+    end = client(0).pexpiretime(Keys(partition).lease)
+
+    def read_earlier(counts: Any) -> Any:
+        return {p: replace(batch, at=batch.at - 60_000_000) for p, batch in read(counts).items()}
+
+    # when the drain commits, then the lease ends when the sweep said.
+    monkeypatch.setattr(stream, "read", read_earlier)
+    assert drain([partition]) == 1
+    assert client(0).pexpiretime(Keys(partition).lease) == end
+
+
 def test_a_lease_does_not_grow_when_the_clock_is_set_back(ours: Tenant) -> None:
     lease = Keys(partition_of(ours.token)).lease
     client(0).pexpire(lease, 36_000_000)
@@ -328,6 +348,30 @@ def test_the_first_sweep_claims_what_nobody_owns_and_lets_every_partition_pass(
     assert owners() == {mine}
     assert {each.passed_by for each in redis_guards.guards_of(EVERY).values()} == {mine}
     assert {each.lease for each in redis_guards.guards_of(EVERY).values()} == {mine}
+
+
+@pytest.mark.parametrize("change", ["a new database", "a restart of Redis"])
+def test_a_write_is_accepted_though_a_sweep_claims_the_partitions_at_the_same_time(
+    transactional_db: None, leader: Server, change: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given a Redis that has to become the owner, and a sweep that is faster than a request which has the same to do,
+    api = APIClient(raise_request_exception=False)
+    if change == "a restart of Redis":
+        tasks.sweep()
+        leader.restart()
+    drop, swept = redis_guards.drop_fences, []
+
+    def sweep_first(partitions: Any) -> None:
+        drop(partitions)
+        if not swept:
+            swept.append(True)
+            tasks.sweep()
+
+    # when the request continues, then it is accepted.
+    monkeypatch.setattr(redis_guards, "drop_fences", sweep_first)
+    assert api.post("/applications", {"name": "ours"}, format="json").status_code == 201
+    assert swept
+    assert owners() == {incarnation(0)}
 
 
 def test_an_upgrade_keeps_the_numbers_of_a_redis_that_had_passed_already(ours: Tenant) -> None:

@@ -23,8 +23,15 @@ local first = oldest and tonumber(string.match(oldest[1], '^%d+')) or math.huge
 local paths, arrivals, sizes, staying = unpack(cjson.decode(ARGV[2]))
 local events, bytes, stays = {}, {}, {}
 
--- A drain that commits has confirmed the owner. Under load that happens more often than the sweep.
-if ARGV[3] ~= '' then redis.call('SET', lease_key, ARGV[3], 'PXAT', ARGV[4]) end
+-- A drain that commits has confirmed the owner. Under load that happens more often than the sweep. A slow drain has done
+-- so longer ago: it must not shorten a lease that was renewed meanwhile.
+if ARGV[3] ~= '' then
+  local time = redis.call('TIME')
+  local left = tonumber(ARGV[4]) - math.floor(time[1] * 1000 + time[2] / 1000)
+  if redis.call('GET', lease_key) ~= ARGV[3] or redis.call('PTTL', lease_key) < left then
+    redis.call('SET', lease_key, ARGV[3], 'PXAT', ARGV[4])
+  end
+end
 if ARGV[5] then
   redis.call('HINCRBY', work_key, 'took', ARGV[5])
   redis.call('HINCRBY', work_key, 'events', ARGV[6])
