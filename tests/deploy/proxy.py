@@ -8,6 +8,7 @@ import socket
 import struct
 import subprocess
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -22,6 +23,15 @@ CONFIG = (DEPLOY / "nginx.conf").read_text()
 ERRORS = (DEPLOY / "errors.conf").read_text()
 WEB = (DEPLOY / "web.conf").read_text()
 HOSTS = (DEPLOY / "hosts.conf").read_text()
+
+#: The time-outs of the proxy, such as `proxy_read_timeout 30s`. Not how long it keeps an idle connection.
+TIMEOUT = re.compile(r"\b(\w+_timeout)(?<!keepalive_timeout) \d+s;")
+#: Seconds that take their place. A machine may stand still for ten seconds, and no request is lost then. One that is
+#: sent again must arrive within REQUEST_LIFETIME (60 s) after the first time. Clients have to wait longer.
+PATIENCE = 45
+CLIENT_PATIENCE = 90.0
+#: Seconds after which nginx has forgotten addresses. `valid` of the resolver is 5 s, and it counts whole seconds.
+FORGOTTEN = 30
 
 
 def ensure_nginx() -> None:
@@ -58,7 +68,7 @@ def _nginx(folder: Path, web: str) -> Iterator[int]:
         # Otherwise its workers would run as nobody, and could not write to pytest's folder.
         config = "user root;\n" + config
     for name, text in {"nginx.conf": config, "errors.conf": ERRORS, "web.conf": web}.items():
-        (folder / name).write_text(text)
+        (folder / name).write_text(TIMEOUT.sub(rf"\1 {PATIENCE}s;", text))
     command = ["nginx", "-p", f"{folder}/", "-c", f"{folder}/nginx.conf"]
     subprocess.run([*command, "-t"], check=True, capture_output=True)
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as server:
@@ -77,23 +87,32 @@ class NameServer:
         self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self.socket.bind(("127.0.0.1", 0))
         self.address = f"127.0.0.1:{self.socket.getsockname()[1]}"
+        #: What each process of nginx was told last, and when. Each asks from a port of its own.
+        self.told: dict[object, tuple[float, tuple[str, ...]]] = {}
         threading.Thread(target=self._serve, daemon=True).start()
 
     def close(self) -> None:
         self.socket.close()
 
+    def is_known(self) -> bool:
+        """Returns whether each process of nginx was told the addresses, or has forgotten what it was told before."""
+        past = [at for at, addresses in list(self.told.values()) if addresses != self.addresses]
+        return all(time.monotonic() - at > FORGOTTEN for at in past)
+
     def _serve(self) -> None:
         while True:
             try:
                 query, client = self.socket.recvfrom(512)
-                self.socket.sendto(self._answer(query), client)
+                addresses = self.addresses
+                self.told[client] = time.monotonic(), addresses
+                self.socket.sendto(self._answer(query, addresses), client)
             except OSError:
                 return
 
-    def _answer(self, query: bytes) -> bytes:
+    def _answer(self, query: bytes, addresses: tuple[str, ...]) -> bytes:
         """Returns a header, the question, and an A record for each address (RFC 1035, 4.1)."""
         question = query[12 : query.index(b"\0", 12) + 5]
-        header = query[:2] + struct.pack("!HHHHH", 0x8180, 1, len(self.addresses), 0, 0)
+        header = query[:2] + struct.pack("!HHHHH", 0x8180, 1, len(addresses), 0, 0)
         # 0xC00C points to the question's name; type A, class IN, a TTL of one second, four bytes.
-        records = [struct.pack("!HHHIH", 0xC00C, 1, 1, 1, 4) + socket.inet_aton(address) for address in self.addresses]
+        records = [struct.pack("!HHHIH", 0xC00C, 1, 1, 1, 4) + socket.inet_aton(address) for address in addresses]
         return header + question + b"".join(records)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.support import environment
-from tests.support.product import Product
+from tests.support.product import PATIENT, PATIENT_DATABASE, Product
 
 # These tests kill or share a database server.
 of_servers = ["test_database_killed.py", "test_faults.py", "test_restored_dump.py", "test_two_hosts.py"]
@@ -17,11 +17,17 @@ if environment.DATABASE == "mysql":
 
 
 @pytest.fixture
-def product(tmp_path: Path) -> Iterator[Product]:
+def patient() -> bool:
+    """Whether the product waits long for its servers. A file that allows no refusal replaces it."""
+    return False
+
+
+@pytest.fixture
+def product(tmp_path: Path, patient: bool) -> Iterator[Product]:
     """A started product with its own DATA_DIR, and its own database when the tests have a server."""
-    settings = {"WORKERS": "5"}
+    settings = {"WORKERS": "5", **(PATIENT if patient else {})}
     if environment.server:
-        settings["DATABASE_URL"] = environment.server.new_database("product")
+        settings["DATABASE_URL"] = environment.server.new_database("product") + (PATIENT_DATABASE if patient else "")
     product = Product(tmp_path / "data", settings=settings)
     product.start()
     yield product

@@ -51,11 +51,13 @@ class AckLog:
 class Load:
     """Threads that write to two applications until they are stopped. The seed determines their choices.
 
-    With `reads`, they read their writes from another host.
+    With `reads`, they read their writes from another host. They wait `timeout` seconds for each answer.
     """
 
-    def __init__(self, base: str, log: AckLog, clients: int, seed: int, reads: str | None = None) -> None:
-        self.base, self.log, self.seed, self.reads = base, log, seed, reads
+    def __init__(
+        self, base: str, log: AckLog, clients: int, seed: int, reads: str | None = None, timeout: float = 20.0
+    ) -> None:
+        self.base, self.log, self.seed, self.reads, self.timeout = base, log, seed, reads, timeout
         self.stopping, self.going = threading.Event(), threading.Event()
         self.going.set()
         self.failures: list[BaseException] = []
@@ -64,7 +66,7 @@ class Load:
         self.turns = [threading.Lock() for _ in self.threads]
 
     def start(self) -> None:
-        setup = Client(self.base, self.log)
+        setup = Client(self.base, self.log, self.timeout)
         # Two applications have chats of the same numbers, so that a leak between them is visible.
         applications = [setup.create_application(name) for name in ("ours", "theirs")]
         self.chats = [(token, setup.create_chat(token)) for token in applications for _ in range(3)]
@@ -91,7 +93,7 @@ class Load:
 
     def _run(self, number: int) -> None:
         try:
-            client = Client(self.base, self.log, reads=self.reads)
+            client = Client(self.base, self.log, self.timeout, self.reads)
             self._write(client, random.Random(f"{self.seed} {number}"), self.turns[number])
         except BaseException as failure:
             # Printed too: a test that waits for acknowledgements fails before it calls `stop`.

@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -15,7 +14,7 @@ from pathlib import Path
 import pytest
 import requests
 
-from tests.deploy.proxy import NameServer, ensure_nginx, listens, nginx
+from tests.deploy.proxy import CLIENT_PATIENCE, NameServer, ensure_nginx, listens, nginx
 from tests.faults.load import AckLog, Load, more_acknowledgements
 from tests.faults.settled import check_when_settled
 from tests.support import environment
@@ -24,8 +23,6 @@ from tests.support.ports import free_port
 from tests.support.product import BASE_DIR, Product, children, eventually, kill
 
 SEED = 20_261_125
-#: Seconds for which the proxy caches addresses (`valid` of its resolver), plus one.
-PROXY_MEMORY = 6
 
 #: Containers share a database server. On SQLite the same steps would add nothing but minutes to `make test`.
 of_containers = pytest.mark.skipif(not environment.server, reason="part of make test-mariadb and make test-mysql")
@@ -77,6 +74,11 @@ class Deployment:
 
 
 @pytest.fixture
+def patient() -> bool:
+    return True
+
+
+@pytest.fixture
 def names() -> Iterator[NameServer]:
     names = NameServer()
     yield names
@@ -96,21 +98,21 @@ def deployment(product: Product, names: NameServer) -> Iterator[Deployment]:
 
 
 @contextmanager
-def proxied(deployment: Deployment, folder: Path, log: AckLog) -> Iterator[None]:
+def proxied(deployment: Deployment, folder: Path, log: AckLog) -> Iterator[Load]:
     """Load through the proxy."""
     web, resolver = f"web:{deployment.web_port}", deployment.names.address
-    with nginx(folder, web, resolver) as port, load_without_a_failure(f"http://127.0.0.1:{port}", log):
-        yield
+    with nginx(folder, web, resolver) as port, load_without_a_failure(f"http://127.0.0.1:{port}", log) as load:
+        yield load
 
 
 @contextmanager
-def load_without_a_failure(base: str, log: AckLog) -> Iterator[None]:
+def load_without_a_failure(base: str, log: AckLog) -> Iterator[Load]:
     """Eight clients write during the block. Each request must be answered without a 5xx."""
-    load = Load(base, log, clients=8, seed=SEED)
+    load = Load(base, log, clients=8, seed=SEED, timeout=CLIENT_PATIENCE)
     load.start()
     try:
         more_acknowledgements(log, 100)
-        yield
+        yield load
         more_acknowledgements(log, 100)
     finally:
         load.stop()
@@ -135,11 +137,14 @@ def test_no_request_fails_while_web_and_worker_are_replaced(deployment: Deployme
     address, web = deployment.web()
     worker = deployment.worker()
     # when each is replaced twice under load, the new one first,
-    with proxied(deployment, tmp_path, log):
+    with proxied(deployment, tmp_path, log) as load:
         for _ in range(2):
             old_address, old_web, old_worker = address, web, worker
             address, web = deployment.web()
-            time.sleep(PROXY_MEMORY)
+            # (once the proxy sends no request to the old one alone: it could not send it again)
+            eventually(deployment.names.is_known)
+            with load.paused():
+                pass
             old_web.terminate()
             assert old_web.wait(60) == 0
             deployment.ended(old_address)
@@ -158,8 +163,8 @@ def test_no_request_fails_or_counts_twice_when_web_processes_are_killed(deployme
     webs = [deployment.web()[1] for _ in range(5)]
     with nginx(tmp_path, f"web:{deployment.web_port}", deployment.names.address) as port:
         base = f"http://127.0.0.1:{port}"
-        token = requests.post(f"{base}/applications", json={"name": "ours"}, timeout=20).json()["token"]
-        requests.post(f"{base}/applications/{token}/chats", json={"title": "a chat"}, timeout=20)
+        token = requests.post(f"{base}/applications", json={"name": "ours"}, timeout=CLIENT_PATIENCE).json()["token"]
+        requests.post(f"{base}/applications/{token}/chats", json={"title": "a chat"}, timeout=CLIENT_PATIENCE)
         messages = f"{base}/applications/{token}/chats/1/messages"
 
         # when all but one are killed while eight clients post without an Idempotency-Key,
@@ -168,7 +173,7 @@ def test_no_request_fails_or_counts_twice_when_web_processes_are_killed(deployme
         def post(client: int) -> None:
             with requests.Session() as session:
                 for _ in range(POSTS):
-                    answers.append(session.post(messages, json={"body": f"by {client}"}, timeout=20))
+                    answers.append(session.post(messages, json={"body": f"by {client}"}, timeout=CLIENT_PATIENCE))
 
         def kill_all_but_one(_: int) -> None:
             for i, web in enumerate(webs[1:], start=1):

@@ -13,9 +13,9 @@ import pytest
 import requests
 
 from chatsystem.writelog import ownership
-from tests.deploy.proxy import ensure_nginx, nginx_of_hosts
+from tests.deploy.proxy import CLIENT_PATIENCE, ensure_nginx, nginx_of_hosts
 from tests.support import environment
-from tests.support.product import Product, eventually
+from tests.support.product import PATIENT, PATIENT_DATABASE, Product, eventually
 from tests.support.redis_servers import Server
 
 #: Posts of each client.
@@ -28,7 +28,7 @@ StartHost = Callable[..., Product]
 def host(tmp_path: Path) -> Iterator[StartHost]:
     """Starts a host on the shared database."""
     assert environment.server
-    database = environment.server.new_database("product")
+    database = environment.server.new_database("product") + PATIENT_DATABASE
     hosts: list[Product] = []
 
     def start(name: str, **settings: str) -> Product:
@@ -55,7 +55,7 @@ class Posts:
     def post(self, base: str, text: str) -> bool:
         """Posts a message. Returns whether it was acknowledged."""
         try:
-            answer = requests.post(f"{base}{self.path}", json={"body": text}, timeout=20)
+            answer = requests.post(f"{base}{self.path}", json={"body": text}, timeout=CLIENT_PATIENCE)
         except requests.RequestException as error:
             self.refused.append(f"{time.strftime('%X')} {error!r}")
             return False
@@ -144,7 +144,7 @@ def test_a_host_that_is_killed_whole_under_load_loses_nothing(host: StartHost, t
     # Given two hosts behind the proxy of deploy/nginx, with one state Redis and one key,
     state = Server(tmp_path / "state")
     try:
-        shared = {"REDIS_URL": f"redis://127.0.0.1:{state.port}/0", "SECRET_KEY": "k" * 64}
+        shared = {"REDIS_URL": f"redis://127.0.0.1:{state.port}/0", "SECRET_KEY": "k" * 64, **PATIENT}
         first, second = host("first", **shared), host("second", **shared)
         first.wait_until_ready()
         second.wait_until_ready()

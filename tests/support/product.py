@@ -11,16 +11,29 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
+from urllib.parse import urlencode
 
 import requests
 
 from chatsystem.conf.data_dir import DataDir
+from chatsystem.conf.database import MYSQL_OPTIONS
 from tests.support.ports import free_port
 
 BASE_DIR = Path(__file__).resolve().parent.parent.parent
 
 #: Seconds for everything to be up or gone: many times what a busy machine needs.
 PATIENCE = 120.0
+
+#: For tests in which no request may be refused. The machine may stand still for ten seconds, and the product refuses a
+#: request for which a server takes longer than these: its settings, and the options of its DATABASE_URL. The database
+#: closes an idle connection after ten seconds too, also one whose request waits for Redis.
+PATIENT = {"REDIS_TIMEOUT": "40"}
+PATIENT_DATABASE = "?" + urlencode(
+    {
+        "init_command": f"{MYSQL_OPTIONS['init_command']}, innodb_lock_wait_timeout=40, wait_timeout=100",
+        **dict.fromkeys(("connect_timeout", "read_timeout", "write_timeout"), 40),
+    }
+)
 
 
 def eventually(question: Callable[[], bool], within: float = PATIENCE) -> float:
