@@ -148,10 +148,12 @@ DATABASES = {"default": database.parse(given("DATABASE_URL") or f"sqlite:///{quo
 
 # Quoted, since "#" and "%" have a meaning in URLs.
 _socket = quote(str(DATA_DIR.redis_socket))
+#: The Redis that `make run` starts when REDIS_URL is not set.
+OWN_REDIS_URL = f"unix://{_socket}?db=0"
 
 #: The durable state: numbers, write log, pending view. Do not share it with a cache that evicts. One Redis, several, a
 #: Sentinel's service or a Cluster (docs/redis.md).
-REDIS_URL = addresses.state_redis_url("REDIS_URL") or f"unix://{_socket}?db=0"
+REDIS_URL = addresses.state_redis_url("REDIS_URL") or OWN_REDIS_URL
 #: Seconds to wait for an answer of the state Redis.
 REDIS_TIMEOUT = env.float("REDIS_TIMEOUT", 3.0, validate=validate.Range(min=0.1, max=3600))
 #: Replicas that must have a write before it is acknowledged: all that may be promoted. With 0, a failover loses what

@@ -125,8 +125,8 @@ def partitions_lie_where_redis_url_says(databases: object = None, **kwargs: obje
     return [
         Error(
             "REDIS_URL names other servers than those that hold the partitions.",
-            hint="Correct REDIS_URL, or move the partitions: `manage.py move_partitions --from FORMER_REDIS_URL` "
-            "(docs/redis.md).",
+            hint="Correct REDIS_URL, or move the partitions: `manage.py move_partitions --from FORMER_REDIS_URL`. "
+            "If `make run` ran without REDIS_URL until now, start it so once more, and omit --from (docs/redis.md).",
             id="chatsystem.E007",
         )
     ]

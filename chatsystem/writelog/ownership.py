@@ -25,7 +25,7 @@ from chatsystem.writelog.models import Owner, Partition
 from chatsystem.writelog.redis_client import expect_replicas, groups, now
 from chatsystem.writelog.redis_guards import Guards
 from chatsystem.writelog.scripts import incarnation
-from chatsystem.writelog.servers import servers
+from chatsystem.writelog.servers import SINGLE, servers
 
 logger = logging.getLogger(__name__)
 
@@ -193,7 +193,9 @@ def _claim(mine: str, rows: Mapping[int, Partition], guards: Mapping[int, Guards
 
 def differs_from_layout(rows: Iterable[Partition]) -> bool:
     """Returns whether a partition was taken over when REDIS_URL named other servers."""
-    return any(row.layout not in ("", servers().layout) for row in rows)
+    layout = servers().layout
+    same = {"", layout, SINGLE} if layout in ("socket", "server") else {"", layout}
+    return any(row.layout not in same for row in rows)
 
 
 def _may_take_over(mine: str, row: Partition, found: Guards) -> bool:

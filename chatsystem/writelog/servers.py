@@ -23,6 +23,8 @@ from redis.sentinel import Sentinel, SentinelConnectionPool
 from chatsystem.conf import addresses
 from chatsystem.writelog.keys import PARTITIONS, Keys
 
+#: The layout of a single Redis, as earlier versions stored it: "socket" or "server".
+SINGLE = "1"
 #: Seconds between two looks of a process at the topology of a Cluster.
 LOOK_INTERVAL = 0.2
 
@@ -74,8 +76,11 @@ class Listed:
 
     @property
     def layout(self) -> str:
-        # A single server serves all partitions, whatever its address.
-        return "1" if len(self._names) == 1 else f"{len(self._names)}:{crc32(','.join(self._names).encode()):08x}"
+        if len(self._names) > 1:
+            return f"{len(self._names)}:{crc32(','.join(self._names).encode()):08x}"
+        # A single server serves all partitions, whatever its address. A socket's Redis, such as that of `make run`, is
+        # another one: it would be left behind when REDIS_URL names a server.
+        return "socket" if self._names[0].startswith("/") else "server"
 
 
 class Cluster:

@@ -102,6 +102,38 @@ def test_partitions_move_with_their_events_numbers_and_receipts(
     assert 503 in [tenant.api.get(f"{tenant.path}/chats/1/messages").status_code for tenant in found]
 
 
+@pytest.mark.parametrize("many", [1, 2])
+def test_the_redis_of_make_run_is_not_forgotten_when_redis_url_is_set(
+    transactional_db: None,
+    state: Any,
+    servers: list[Server],
+    settings: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    many: int,
+) -> None:
+    # Given events that wait in the Redis of `make run`,
+    own, api = settings.REDIS_URL, APIClient(raise_request_exception=False)
+    found = tenants(api)
+    monkeypatch.setattr(ownership, "TAKE_OVER_AFTER", 0)
+
+    # when REDIS_URL is set, then nothing starts, and no process takes over,
+    use_url(urls(*servers[:many]), settings)
+    assert [error.id for error in run_checks(databases=["default"]) if "E0" in error.id] == ["chatsystem.E007"]
+    for _ in range(2):
+        tasks.sweep()
+    assert {tenant.api.get(f"{tenant.path}/chats/1/messages").status_code for tenant in found} == {503}
+    # and once the partitions are moved, the running processes of `make run` do not take them back.
+    out = StringIO()
+    call_command("move_partitions", stdout=out)
+    assert "Moved 64 of 64" in out.getvalue()
+    use_url(own, settings)
+    for _ in range(2):
+        tasks.sweep()
+    assert {tenant.api.get(f"{tenant.path}/chats/1/messages").status_code for tenant in found} == {503}
+    use_url(urls(*servers[:many]), settings)
+    check_all(found)
+
+
 def test_an_interrupted_move_is_repeated_and_loses_nothing(
     transactional_db: None, servers: list[Server], settings: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -454,6 +454,12 @@ MUTANTS = [
         (MOVE,),
     ),
     Mutant(
+        "Redis of make run taken for any other",
+        "what waits in the Redis of `make run` is left behind once REDIS_URL is set",
+        edit("servers.py", 'return "socket" if self._names[0].startswith("/") else "server"', 'return "server"'),
+        (MOVE,),
+    ),
+    Mutant(
         "takeover with less than the owner's state",
         "a server that lacks stored events is trusted with its numbers",
         edit("ownership.py", "found.passed_by == row.owner and found.clock >= row.drained_through", "True"),

@@ -189,8 +189,8 @@ class Product:
 
         def stopped() -> bool:
             to_all(signal.SIGSTOP)
-            # The last connection locks SQLite's file while it closes. A process paused just then would keep the lock.
-            if self._is_readable():
+            # A process paused in a transaction, or while it closes SQLite's file, would keep the lock.
+            if self._is_unlocked():
                 return True
             to_all(signal.SIGCONT)
             return False
@@ -201,13 +201,13 @@ class Product:
         finally:
             to_all(signal.SIGCONT)
 
-    def _is_readable(self) -> bool:
-        """Returns whether the SQLite file is not locked against readers. A database server has no such file."""
+    def _is_unlocked(self) -> bool:
+        """Returns whether the SQLite file can be written. A database server has no such file."""
         file = DataDir(self.data_dir).database
         if not file.exists():
             return True
         with suppress(sqlite3.OperationalError), closing(sqlite3.connect(file, timeout=1)) as database:
-            database.execute("SELECT 1 FROM sqlite_master").fetchone()
+            database.execute("BEGIN IMMEDIATE")
             return True
         return False
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from argparse import ArgumentParser
 
+from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 from tqdm import tqdm
 
@@ -23,7 +24,12 @@ class Command(BaseCommand):
     requires_system_checks = ()
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("--from", dest="source", required=True, help="The former value of REDIS_URL.")
+        parser.add_argument(
+            "--from",
+            dest="source",
+            default=settings.OWN_REDIS_URL,
+            help="The former value of REDIS_URL. Without it: the Redis of `make run`, which must be running.",
+        )
 
     def handle(self, *, source: str, **options: object) -> None:
         try:
