@@ -80,13 +80,21 @@ def dependencies() -> dict[str, str]:
         states["database"] = answers["halted"]
     # The database says whether this Redis is superseded. Redis also has a flag of its own. The flag counts while the
     # database is down. It is cleared a moment after the database has changed; until then Redis answers no request.
-    for superseded in (answers["superseded"], answers["flag"]):
+    for superseded in (answers["flag"], answers["superseded"]):
         if superseded and not isinstance(superseded, Exception):
-            states["state"] = superseded
+            states["state"] = _together(states["state"], superseded)
+            break
     # Listed only if there is a problem. Most installations have one host.
     if answers["hosts"] != OK and not isinstance(answers["hosts"], Exception):
         states["hosts"] = answers["hosts"]
     return states
+
+
+def _together(state: str, superseded: str) -> str:
+    """Returns both reasons, or only the one that stops all writes."""
+    if state == OK or superseded.startswith(DOWN):
+        return superseded
+    return state if state.startswith(DOWN) else f"{state}; {superseded.removeprefix(DEGRADED)}"
 
 
 def _state_of(answer: str | Exception) -> str:
@@ -146,19 +154,30 @@ def _halted() -> str:
 
 
 def _superseded() -> str:
-    return _report_superseded(redis_client.of_reachable(ownership.superseded))
+    return _report_superseded(redis_client.of_reachable(_owned_by_another))
+
+
+def _owned_by_another(partitions: Sequence[int]) -> list[bool]:
+    superseded = ownership.superseded(partitions)
+    return [partition in superseded for partition in partitions]
 
 
 def _flagged_as_superseded() -> str:
-    return _report_superseded(redis_client.of_reachable(redis_guards.superseded))
+    return _report_superseded(redis_client.of_reachable(_flagged))
 
 
-def _report_superseded(partitions: Sequence[int]) -> str:
-    if not partitions:
+def _flagged(partitions: Sequence[int]) -> list[bool]:
+    superseded = redis_guards.superseded(partitions)
+    return [partition in superseded for partition in partitions]
+
+
+def _report_superseded(reachable: Sequence[bool]) -> str:
+    """Reports those partitions of the servers that answer."""
+    if not any(reachable):
         return ""
-    if len(partitions) == PARTITIONS:
+    if all(reachable):
         return f"{DOWN}{ownership.REASON}"
-    return f"{DEGRADED}{ownership.REASON} for {len(partitions)} of {PARTITIONS} partitions"
+    return f"{DEGRADED}{ownership.REASON} for {sum(reachable)} of {PARTITIONS} partitions"
 
 
 def _hosts() -> str:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -13,12 +15,12 @@ from typing import Any
 import pytest
 from rest_framework.test import APIClient
 
-from chatsystem.writelog import ownership, redis_client, rollback_guard, stats, tasks
+from chatsystem.writelog import ownership, redis_client, redis_guards, rollback_guard, stats, tasks
 from chatsystem.writelog.keys import PARTITIONS, SUPERSEDED, Keys, partition_of
 from messages_app.models import Message
 from tests.support import environment
-from tests.support.harness import Tenant, drain_all, forget_redis
-from tests.support.product import BASE_DIR, eventually
+from tests.support.harness import Tenant, drain_all, forget_redis, in_threads
+from tests.support.product import BASE_DIR, PATIENCE, eventually
 from tests.support.redis_process import connect
 from tests.support.redis_servers import Cluster, Sentinels, Server, use_url
 
@@ -150,6 +152,26 @@ def test_while_one_of_several_servers_is_away_only_its_partitions_are_refused(
     three[1].kill()
     three[2].kill()
     assert ready(api)[0] == 503
+
+
+def test_readiness_tells_a_server_that_is_away_and_superseded_partitions_of_the_others(
+    transactional_db: None, three: list[Server]
+) -> None:
+    # Given a partition of the second server that another Redis owns, and a first server that was killed,
+    api = APIClient(raise_request_exception=False)
+    tasks.sweep()
+    _, second, third = redis_client.groups()
+    redis_guards.supersede(second[:1])
+    three[0].kill()
+    # when readiness is asked, then it tells both.
+    away = (
+        "degraded: state Redis 1 of 3 (LogUnavailable (ConnectionError)) is down: 22 of 64 partitions accept no write"
+    )
+    assert ready(api) == (200, f"{away}; {ownership.REASON} for 1 of 64 partitions")
+    # And when all others are superseded, nothing is accepted.
+    redis_guards.supersede(second)
+    redis_guards.supersede(third)
+    assert ready(api) == (503, f"down: {ownership.REASON}")
 
 
 @pytest.mark.parametrize("place", [0, 1, 2])
