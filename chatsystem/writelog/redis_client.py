@@ -43,7 +43,7 @@ NOT_NOW = ("MISCONF", "NOREPLICAS", "BUSY ")
 #: Seconds after which Redis releases a lock by itself, because its holder may have been killed.
 LOCK_SECONDS = 3
 
-#: Seconds after which `of_reachable` leaves a server out. Shorter than readiness waits (health.PATIENCE).
+#: Seconds after which `ask_each` leaves one of several servers out. Shorter than readiness waits (health.PATIENCE).
 REACHABLE_WITHIN = 1.5
 
 _probes = Probes()
@@ -184,9 +184,6 @@ def of_reachable(ask: Callable[[list[int]], Iterable[T]]) -> list[T]:
     Leaves out a Redis that is down or silent. Raises its error only if no other answers.
     """
     servers = labelled_groups()
-    if len(servers) == 1:
-        # Nobody else waits for it, and its answer needs no other thread, nor another connection to the database.
-        return [answer for partitions in servers.values() for answer in ask(partitions)]
     found: list[T] = []
     errors: list[LogUnavailable] = []
     for answers in ask_each(servers, ask).values():
@@ -206,11 +203,21 @@ def of_reachable(ask: Callable[[list[int]], Iterable[T]]) -> list[T]:
 def ask_each(servers: Mapping[str, list[int]], ask: Callable[[list[int]], T]) -> dict[str, T | Exception]:
     """Calls `ask` with the partitions of each Redis, all at the same time, and returns each answer or error.
 
-    `servers` are `labelled_groups`. The error of a silent one is TimeoutError, after REACHABLE_WITHIN.
+    `servers` are `labelled_groups`. The error of a silent one among several is TimeoutError, after REACHABLE_WITHIN.
     """
+    if len(servers) == 1:
+        # Nobody else waits for it, and its answer needs no other thread, nor another connection to the database.
+        return {label: _ask(ask, partitions) for label, partitions in servers.items()}
     # Late threads are counted for each `ask`: one may wait for the database, and the others must not suffer.
     questions = {(label, ask): partial(ask, partitions) for label, partitions in servers.items()}
     return {label: answer for (label, _), answer in _probes.run(questions, REACHABLE_WITHIN).items()}
+
+
+def _ask(ask: Callable[[list[int]], T], partitions: list[int]) -> T | Exception:
+    try:
+        return ask(partitions)
+    except Exception as error:
+        return error
 
 
 def now(partition: int) -> int:

@@ -9,12 +9,13 @@ from contextlib import suppress
 
 from celery import shared_task
 from celery.signals import worker_ready
+from django.db import DatabaseError, InterfaceError
 
 from chatsystem.writelog import ownership, redis_guards, rollback_guard, stats, stream
 from chatsystem.writelog.counts import reconcile_due
 from chatsystem.writelog.drain import drain
 from chatsystem.writelog.exceptions import DatabaseBehind, LogUnavailable, Superseded, Unreplicated
-from chatsystem.writelog.redis_client import group_of, labelled_groups, look_again
+from chatsystem.writelog.redis_client import ask_each, group_of, labelled_groups, look_again
 
 logger = logging.getLogger(__name__)
 
@@ -72,17 +73,27 @@ def sweep() -> None:
     # A full Redis refuses the heartbeat. It must be drained all the more.
     with suppress(LogUnavailable):
         stats.beat_heart()
-    for label, partitions in labelled_groups().items():
-        try:
-            _sweep(partitions)
-        except LogUnavailable as error:
-            # The other servers are swept all the same.
-            logger.warning("%s cannot be swept: %s", label, error)
+    errors: list[Exception] = []
+    for label, answer in ask_each(labelled_groups(), _sweep).items():
+        # The other servers are swept all the same.
+        if isinstance(answer, LogUnavailable):
+            logger.warning("%s cannot be swept: %s", label, answer)
+        elif isinstance(answer, TimeoutError):
+            logger.warning("%s is silent, and its sweep goes on in the background", label)
+        elif isinstance(answer, Exception):
+            errors.append(answer)
+    if errors:
+        raise errors[0]
 
 
 def _sweep(partitions: Sequence[int]) -> None:
     """Sweeps the partitions of one Redis."""
-    rollback_guard.halt_or_resume(partitions)
+    try:
+        rollback_guard.halt_or_resume(partitions)
+    except (DatabaseError, InterfaceError):
+        # The leases of an owner are renewed all the same, even if no request asks for it.
+        ownership.keep(partitions)
+        raise
     try:
         ownership.keep(partitions)
     except (Superseded, Unreplicated) as error:

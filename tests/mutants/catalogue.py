@@ -480,8 +480,14 @@ MUTANTS = [
     Mutant(
         "sweep that ends at the first server that is down",
         "one server away, and nothing of the others that lost its hint is stored",
-        edit("tasks.py", 'logger.warning("%s cannot be swept: %s", label, error)', "raise"),
+        edit("tasks.py", 'logger.warning("%s cannot be swept: %s", label, answer)', "raise answer"),
         (SERVERS,),
+    ),
+    Mutant(
+        "sweep that needs the database",
+        "while the database is down, the leases of a Redis that is idle end",
+        edit("tasks.py", "        ownership.keep(partitions)\n        raise", "        raise"),
+        (OWNERSHIP,),
     ),
     Mutant(
         "readiness that needs every server",
@@ -490,8 +496,8 @@ MUTANTS = [
         (SERVERS,),
     ),
     Mutant(
-        "readiness that asks one server after another",
-        "a silent server hides the workers and the halted partitions of all others",
+        "servers that are asked one after another",
+        "a silent server hides the halted partitions of all others, and delays their leases",
         edit("redis_client.py", "    if len(servers) == 1:\n", "    if True:\n"),
         (SERVERS,),
     ),

@@ -298,6 +298,24 @@ def test_writes_go_on_without_a_sweep_and_without_the_database(ours: Tenant) -> 
     assert bodies(ours) == ["one", "two"]
 
 
+def test_a_sweep_renews_the_leases_while_the_database_is_down(ours: Tenant) -> None:
+    # Given leases that nobody has renewed lately, a partition that is halted, and a database that is down,
+    rollback_guard.halt(0)
+    end_leases()
+
+    def away(execute: Callable[..., Any], sql: str, *args: Any) -> Any:
+        raise OperationalError(2002, "away")
+
+    # when a sweep runs, then it fails visibly, and every partition has a lease: writes need not wait for one.
+    with connection.execute_wrapper(away), pytest.raises(OperationalError):
+        tasks.sweep()
+    assert {each.lease for each in redis_guards.guards_of(EVERY).values()} == {incarnation(0)}
+    # And the partition stays halted until the database says that it may resume.
+    assert rollback_guard.halted(EVERY) == [0]
+    tasks.sweep()
+    assert rollback_guard.halted(EVERY) == []
+
+
 def test_a_web_process_renews_the_lease_when_the_workers_are_silent(ours: Tenant) -> None:
     before = Owner.objects.get(redis=incarnation(0)).confirmations
     end_leases()

@@ -199,6 +199,30 @@ def test_a_silent_server_at_any_place_of_the_list_hides_no_other(
         eventually(readiness_says_so)
 
 
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_a_silent_server_delays_the_sweep_of_no_other(
+    transactional_db: None, three: list[Server], settings: Any, place: int
+) -> None:
+    # Given leases that have ended, and a server that stops answering and keeps its connections open,
+    tasks.sweep()
+    settings.REDIS_TIMEOUT = 2 * PATIENCE
+    forget_redis()
+    leases = [Keys(partition).lease for partition in range(PARTITIONS)]
+    others = [server for server in three if server is not three[place]]
+    for server in three:
+        server.client.delete(*leases)
+
+    # when a sweep runs, then the partitions of all other servers have leases before that one answers.
+    with three[place].stopped(), ThreadPoolExecutor(1) as pool:
+        pool.submit(in_threads, lambda _: tasks.sweep(), [0])
+        try:
+            eventually(lambda: sum(server.client.exists(*leases) for server in others) >= 2 * PARTITIONS // 3)
+        finally:
+            three[place].process.send_signal(signal.SIGCONT)
+    # and its own once it does.
+    eventually(lambda: sum(server.client.exists(*leases) for server in three) == PARTITIONS)
+
+
 def test_after_a_failover_by_sentinel_writes_go_on_and_nothing_is_lost(
     transactional_db: None, watched: tuple[Server, Server, Sentinels], settings: Any
 ) -> None:
