@@ -54,7 +54,7 @@ SEED := 1
 chaos: $(VENV)/.dev ## Kill processes under load for SECONDS=600 and check that nothing is lost (SEED=1)
 	$(BIN)/python -m tests.faults.chaos --seconds $(SECONDS) --seed $(SEED)
 
-scale: $(VENV)/.dev ## Kill nodes of Redis, Galera and MySQL under load and print a table: ONLY=galera
+scale: $(VENV)/.dev ## Kill nodes of Redis, Galera and MySQL under load, print a table, and test on Valkey: ONLY=galera
 	$(BIN)/python -m tests.scale --only "$(ONLY)"
 
 model: $(VENV)/.dev ## Compare 20,000 random writes, drains and faults with a model: SEED=7

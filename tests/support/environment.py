@@ -1,13 +1,14 @@
 """Sets the environment of the tests before Django reads its settings.
 
 pytest-django reads them before any conftest, so pyproject.toml loads this module with `-p`. DATABASE=mariadb or mysql
-runs the tests on a server of that kind; SQLite is the default.
+runs the tests on a server of that kind; SQLite is the default. REDIS=valkey runs them on Valkey.
 """
 
 import os
 import tempfile
 from pathlib import Path
 
+from tests.support.services import valkey
 from tests.support.services.database_server import DatabaseServer
 from tests.support.services.mariadb import MariaDB
 from tests.support.services.mysql import MySQL
@@ -25,7 +26,7 @@ elasticsearch_url = os.environ.pop("ELASTICSEARCH_URL", None)
 
 #: The tests' database server; None on SQLite. Its conftest fixture starts it.
 server: DatabaseServer | None = None
-#: Why there is none though one was asked for.
+#: Why it, or Valkey, is not there though it was asked for.
 missing: Missing | None = None
 
 #: Of the database in DATABASE_URL. The tests' own rows are in one that Django makes beside it.
@@ -37,6 +38,12 @@ if DATABASE != "sqlite":
     try:
         server = SERVERS[DATABASE](Path(folder.name) / DATABASE)
         os.environ["DATABASE_URL"] = server.url(NAME)
+    except Missing as error:
+        missing = error
+
+if os.environ.get("REDIS") == "valkey":
+    try:
+        valkey.use(Path(folder.name) / "bin")
     except Missing as error:
         missing = error
 

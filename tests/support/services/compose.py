@@ -13,7 +13,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from tests.support.services.mysql import CACHE
+from tests.support.services.debian import CACHE
 from tests.support.services.packages import Missing, one_at_a_time
 
 MODULE = "github.com/docker/compose/v2@v2.40.3"

@@ -15,7 +15,7 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
-from tests.support.services.mysql import CACHE
+from tests.support.services.debian import CACHE
 from tests.support.services.packages import Missing, one_at_a_time
 
 PROGRAMS = {
