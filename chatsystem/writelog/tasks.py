@@ -79,7 +79,7 @@ def sweep() -> None:
         if isinstance(answer, LogUnavailable):
             logger.warning("%s cannot be swept: %s", label, answer)
         elif isinstance(answer, TimeoutError):
-            logger.warning("%s is silent, and its sweep goes on in the background", label)
+            logger.warning("the sweep of %s takes long, and goes on in the background", label)
         elif isinstance(answer, Exception):
             errors.append(answer)
     if errors:

@@ -15,6 +15,8 @@ from rest_framework.test import APIClient
 
 from chatsystem.writelog import moving, ownership, tasks
 from chatsystem.writelog.keys import partition_of
+from chatsystem.writelog.models import Partition
+from chatsystem.writelog.servers import SINGLE
 from messages_app.models import Message
 from tests.support.harness import Tenant, drain_all, forget_redis
 from tests.support.redis_servers import Server, use_url
@@ -122,16 +124,25 @@ def test_the_redis_of_make_run_is_not_forgotten_when_redis_url_is_set(
     for _ in range(2):
         tasks.sweep()
     assert {tenant.api.get(f"{tenant.path}/chats/1/messages").status_code for tenant in found} == {503}
-    # and once the partitions are moved, the running processes of `make run` do not take them back.
+    # and once the partitions are moved, `make run` does not start without REDIS_URL, and those of its processes that
+    # still run do not take the partitions back.
     out = StringIO()
     call_command("move_partitions", stdout=out)
     assert "Moved 64 of 64" in out.getvalue()
     use_url(own, settings)
+    assert [error.id for error in run_checks(databases=["default"]) if "E0" in error.id] == ["chatsystem.E007"]
     for _ in range(2):
         tasks.sweep()
     assert {tenant.api.get(f"{tenant.path}/chats/1/messages").status_code for tenant in found} == {503}
     use_url(urls(*servers[:many]), settings)
     check_all(found)
+
+
+def test_an_installation_of_an_earlier_version_starts(transactional_db: None, state: Any) -> None:
+    """Its layout says that there is one Redis, and not of which kind."""
+    Partition.objects.update(layout=SINGLE)
+
+    assert not [error for error in run_checks(databases=["default"]) if "E0" in error.id]
 
 
 def test_an_interrupted_move_is_repeated_and_loses_nothing(
