@@ -70,7 +70,7 @@ def draw() -> None:
         side.post(texts, seconds=3)
         with sampled(min(side.web_memory()), "post", seconds, "--gil"):
             side.post(texts, seconds)
-        with side.without_workers():
+        with side.standing_still(WORKER):
             side.load(list(posts(side.open_chats(), texts.first(20_000), BATCH)), seconds // 2)
         (main,) = product.mains(WORKER)
         (worker,) = children(main)

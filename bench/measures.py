@@ -19,6 +19,7 @@ from bench.clients import Client
 from bench.stack import (
     APPLICATIONS,
     BATCH,
+    BEAT,
     BEFORE,
     CHATS,
     FEW_REQUESTS,
@@ -156,7 +157,7 @@ def drain(stack: Stack) -> list[Measure]:
 
     drained = Measure("drain of a backlog, rows", PER_SECOND, 0.5, reference="raw executemany")
     indexed = Measure("outbox to Elasticsearch, documents", PER_SECOND, 0.6, reference="raw bulk")
-    with side.without_workers():
+    with side.standing_still(WORKER):
         tokens = _backlog(stack)
         for token in tokens:
             began = time.monotonic()
@@ -394,7 +395,9 @@ def before(stack: Stack) -> list[Measure]:
 def _compared(stack: Stack, side: ProductSide, other: ProductSide) -> dict[str, float]:
     """Returns the figures of `before` for one side, while the other one stands still."""
     seconds = stack.scale.seconds
-    with other.product.standing_still(" "):
+    # Only what would compute. The kernel sends SIGHUP to a job with paused processes when its shell ends, and SIGHUP
+    # stops the runner. Web processes that are paused for more than their timeout are replaced.
+    with other.standing_still(BEAT, WORKER):
         side.product.wait_until_ready()
         single = _posted(stack, side, seconds)
         used = side.cpu(WORKER)

@@ -88,7 +88,7 @@ def write(name: str, measures: list[Measure], found: dict[str, str]) -> Path:
         f"# {name}\n\nHow to read this: [benchmarks](../../docs/benchmarks.md).\n\n"
         f"{table(measures)}\n\n![each round against its bound]({plot.name})\n\n{facts}\n"
     )
-    _plot(measures, plot)
+    _plot([measure for measure in measures if measure.bound], plot)
     return page
 
 

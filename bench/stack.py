@@ -40,7 +40,7 @@ from tests.support.product import BASE_DIR, Product, children, eventually
 from tests.support.services.database_server import DatabaseServer
 from tests.support.services.elasticsearch import Node
 
-WEB, WORKER = " gunicorn ", "celery_app worker "
+WEB, WORKER, BEAT = " gunicorn ", "celery_app worker ", "celery_app beat "
 
 #: The applications and chats that receive messages: several, to avoid contention for one row, and parallel drains.
 APPLICATIONS, CHATS = 8, 4
@@ -165,14 +165,13 @@ class ProductSide(Side):
         return entries == 0 and not any(self.state.xlen(Keys(partition).log) for partition in range(PARTITIONS))
 
     @contextmanager
-    def without_workers(self) -> Iterator[None]:
-        """Stops the workers during the block, while none of them holds a lock."""
+    def standing_still(self, *programs: str) -> Iterator[None]:
+        """Pauses the programs during the block, when nothing waits any more and no worker holds a lock."""
         self.wait_until_settled()
-        self.product.signal(WORKER, signal.SIGSTOP)
-        try:
+        with ExitStack() as paused:
+            for program in programs:
+                paused.enter_context(self.product.standing_still(program))
             yield
-        finally:
-            self.product.signal(WORKER, signal.SIGCONT)
 
     def cpu(self, words: str) -> float:
         """Returns the CPU seconds of the processes whose command line contains the words."""
