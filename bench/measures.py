@@ -35,7 +35,7 @@ from bench.wrk import Request
 from chatsystem.conf.data_dir import DataDir
 from chatsystem.writelog.keys import partition_of
 
-PER_SECOND, MILLISECONDS, MEGABYTES = "/s", "ms", "MB"
+PER_SECOND, SECONDS, MILLISECONDS, MEGABYTES = "/s", "s", "ms", "MB"
 Ours = TypeVar("Ours")
 Theirs = TypeVar("Theirs")
 
@@ -123,6 +123,16 @@ def batches(stack: Stack) -> list[Measure]:
             lambda: _posted(stack, stack.product, stack.scale.seconds),
         )
         measure.rounds.append(Round(ours.stored_rate, theirs.stored_rate))
+    return [measure]
+
+
+def lag(stack: Stack) -> list[Measure]:
+    seconds = stack.scale.lag_seconds
+    measure = Measure(f"search index lag after {seconds} s of single POSTs", SECONDS, 2, at_least=False)
+    for _ in range(stack.scale.rounds):
+        stored = _posted(stack, stack.product, seconds)
+        stack.say(f"everything was indexed {stored.lag:.2f} s after the last post")
+        measure.rounds.append(Round(stored.lag))
     return [measure]
 
 
@@ -447,6 +457,7 @@ MEASURES: dict[str, Callable[[Stack], list[Measure]]] = {
     "batches": batches,
     "empty": empty,
     "single": single,
+    "lag": lag,
     "drain": drain,
     "pages": pages,
     "cached": cached,

@@ -67,6 +67,8 @@ class Scale:
     turns: int
     warm_seconds: int
     long_seconds: int
+    #: Long enough for an index that is too slow to fall behind.
+    lag_seconds: int
     seconds: int
     #: For batches: one second of them takes more than a second to index.
     batch_seconds: int
@@ -85,6 +87,8 @@ class Stored:
     #: Messages.
     acknowledged_rate: float
     stored_rate: float
+    #: Seconds from the end of the load until nothing waited to be stored or indexed.
+    lag: float
 
 
 class Side:
@@ -123,18 +127,20 @@ class Side:
         self.wait_until_settled()
         requests = list(posts(chats, texts.first(20_000), batch))
         seen = self.load(requests, seconds)
-        began = time.monotonic() - seen.seconds
+        finished = time.monotonic()
+        began = finished - seen.seconds
         acknowledged = seen.accepted * batch
         # If this times out, the check of the rows below fails.
         with suppress(AssertionError):
             eventually(lambda: self.rows(tokens) >= acknowledged, PATIENCE)
         ended = time.monotonic()
         self.wait_until_settled()
+        lag = time.monotonic() - finished
         # Requests that were in flight when the clients stopped may be stored too.
         rows, most = self.rows(tokens), (seen.requests + CONNECTIONS) * batch
         if not acknowledged <= rows <= most:
             raise AssertionError(f"{rows:,} rows of {acknowledged:,} acknowledged messages and {most:,} posted ones")
-        return Stored(seen, acknowledged / seen.seconds, acknowledged / (ended - began))
+        return Stored(seen, acknowledged / seen.seconds, acknowledged / (ended - began), lag)
 
     def rows(self, tokens: Collection[str]) -> int:
         marks = ", ".join(f"'{token}'" for token in tokens)
