@@ -18,9 +18,9 @@ from rest_framework.request import Request
 class Negotiation(DefaultContentNegotiation):
     def select_parser(self, request: Request, parsers: Iterable[BaseParser]) -> BaseParser | None:
         parsers = list(parsers)
-        for parser in parsers:
-            if request.content_type == parser.media_type:
-                return parser
+        for known in parsers:
+            if request.content_type == known.media_type:
+                return known
         try:
             parser = super().select_parser(request, parsers)
             # DRF also accepts `*/*`, which is not the type of any body.

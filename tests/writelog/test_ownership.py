@@ -173,7 +173,7 @@ def test_the_checks_pass_over_partitions_whose_rows_are_still_missing(transactio
     # `migrate` runs the checks first. Only its end adds the rows, and it may have been cut off before.
     Partition.objects.filter(pk__gte=PARTITIONS // 2).delete()
 
-    assert run_checks(databases=["default"]) == []
+    assert not [found for found in run_checks(databases=["default"]) if not found.is_silenced()]
 
 
 @pytest.mark.parametrize("shown", ["sweep", "drain"])

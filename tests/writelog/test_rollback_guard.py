@@ -100,7 +100,8 @@ def test_the_sweep_detects_an_older_database_and_readiness_and_the_check_report_
     ready = ours.api.get("/health/ready").json()
     assert ready["status"] == "degraded"
     assert ready["dependencies"]["database"] == "degraded: older than it was: 1 partitions are halted"
-    assert [error.id for error in run_checks(databases=["default"])] == ["chatsystem.E005"]
+    found = run_checks(databases=["default"])
+    assert [error.id for error in found if not error.is_silenced()] == ["chatsystem.E005"]
     # An application that has lost nothing goes on.
     assert theirs.message(1)["number"] == 2
 
