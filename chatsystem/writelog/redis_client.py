@@ -206,7 +206,7 @@ def ask_each(servers: Mapping[str, list[int]], ask: Callable[[list[int]], T]) ->
     `servers` are `labelled_groups`. The error of a silent one among several is TimeoutError, after REACHABLE_WITHIN.
     """
     if len(servers) == 1:
-        # Nobody else waits for it, and its answer needs no other thread, nor another connection to the database.
+        # A single server delays no other. So this thread asks it, on the database connection that it has.
         return {label: _ask(ask, partitions) for label, partitions in servers.items()}
     # Late threads are counted for each `ask`: one may wait for the database, and the others must not suffer.
     questions = {(label, ask): partial(ask, partitions) for label, partitions in servers.items()}

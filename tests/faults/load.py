@@ -29,7 +29,7 @@ class AckLog:
         self.file: IO[str] = path.open("w")
         self.lock = threading.Lock()
         self.seen: Counter[str] = Counter()
-        #: What was answered with a 5xx or not at all, for the message of a test that expects none.
+        #: The requests that got a 5xx or no answer. A test that expects none prints them.
         self.failures: list[str] = []
 
     def write(self, kind: str, **entry: Any) -> None:

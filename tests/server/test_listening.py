@@ -50,7 +50,7 @@ def start(product: Product) -> Iterator[Start]:
 
 def refuses(port: int) -> bool:
     with socket.socket() as probe:
-        # Where somebody listens and nobody takes connections, the queue is full at some time.
+        # The queue of a port fills up while a process listens and accepts no connection.
         probe.settimeout(1)
         return probe.connect_ex(("127.0.0.1", port)) == errno.ECONNREFUSED
 
@@ -83,7 +83,7 @@ def test_a_port_is_closed_while_the_last_requests_end(product: Product, start: S
         with Client(product.port) as other:
             assert other.ask(request("GET", "/")).status == 200
 
-        # when the server is told to end, then it accepts no other connection, and the request is answered.
+        # when the server gets SIGTERM, then it accepts no further connection, and answers the running request.
         server.send_signal(signal.SIGTERM)
         eventually(lambda: refuses(product.port))
         (tmp_path / "until").touch()
