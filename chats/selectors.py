@@ -10,7 +10,7 @@ from applications.models import Application
 from chats.models import Chat
 from chatsystem.writelog import reads
 from chatsystem.writelog.exceptions import UnknownEntity
-from chatsystem.writelog.reads import Row, Run, Window, children, overlay
+from chatsystem.writelog.reads import Children, Row, Window, children, overlay
 
 
 @dataclass(slots=True)
@@ -29,14 +29,14 @@ def get_chat(token: str, number: int) -> Chat:
     return chat
 
 
-def list_chats(token: str, window: Window) -> Run[ChatRow]:
-    """Returns a page of the application's chats. Raises UnknownEntity."""
+def list_chats(token: str, window: Window) -> Children[ChatRow]:
+    """Returns the application's chats in the window, whose `run` raises UnknownEntity."""
 
     def stored() -> QuerySet[Chat] | None:
         application = Application.objects.filter(token=token).first()
         return None if application is None else Chat.objects.filter(application=application).order_by("number")
 
-    return children(token, token, window, stored, ChatRow, "title").run()
+    return children(token, token, window, stored, ChatRow, "title")
 
 
 def last_message_number(token: str, number: int) -> int | None:

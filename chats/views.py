@@ -8,7 +8,7 @@ from chats.serializers import ChatSerializer
 from chats.services import create_chat, update_chat
 from chatsystem.api.idempotency import proxy_key, request_key
 from chatsystem.api.pagination import NumberPage
-from chatsystem.api.viewsets import EntityViewSet, created
+from chatsystem.api.viewsets import EntityViewSet, created, positioned
 from chatsystem.writelog.events import to_datetime
 
 
@@ -21,7 +21,8 @@ class ChatViewSet(EntityViewSet):
         Following `next` or `previous` returns each chat once, even while chats arrive.
         """
         page = NumberPage.of(request)
-        return Response(page.answer(list_chats(token, page.window()), self.represent_all))
+        chats = list_chats(token, page.window())
+        return positioned(Response(page.answer(chats.run(), self.represent_all)), chats.position)
 
     def create(self, request: Request, token: str) -> Response:
         """Creates a chat.

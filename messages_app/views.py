@@ -12,7 +12,7 @@ from rest_framework.serializers import ListSerializer
 from chatsystem.api.idempotency import proxy_key, request_key
 from chatsystem.api.pagination import NumberPage
 from chatsystem.api.response_cache import cached_response
-from chatsystem.api.viewsets import EntityViewSet, created
+from chatsystem.api.viewsets import EntityViewSet, created, positioned
 from chatsystem.writelog.append import Accepted
 from chatsystem.writelog.events import to_datetime
 from messages_app.selectors import MessageRow, get_message, list_messages
@@ -30,7 +30,8 @@ class MessageViewSet(EntityViewSet):
         """
         page = NumberPage.of(request)
         messages = list_messages(token, chat_number, page.window())
-        return cached_response(request, messages.version, lambda: page.answer(messages.run(), self.represent_all))
+        response = cached_response(request, messages.version, lambda: page.answer(messages.run(), self.represent_all))
+        return positioned(response, messages.position)
 
     def create(self, request: Request, token: str, chat_number: int) -> Response:
         """Creates a message, or a batch.

@@ -18,6 +18,9 @@ POLICY_OF_PAGES = (
     "frame-ancestors 'none'"
 )
 
+#: The header of a list that says from where a stream continues it.
+STREAM_POSITION = "Stream-Position"
+
 
 def set_policy(response: HttpResponseBase) -> None:
     """Sets the Content-Security-Policy, unless the view has set one."""
@@ -71,6 +74,9 @@ def _in_place_of(response: HttpResponseBase, conditional: HttpResponseBase) -> H
     else:
         set_policy(response)
         conditional.headers["Content-Security-Policy"] = response.headers["Content-Security-Policy"]
+        # The list is the same, and the position newer. Django keeps only the headers that it knows.
+        if position := response.headers.get(STREAM_POSITION):
+            conditional.headers[STREAM_POSITION] = position
     if response.streaming:
         # A streaming response holds an open file.
         response.close()

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from operator import attrgetter
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
+from django.http import HttpResponse
 from rest_framework import status
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -12,8 +13,12 @@ from rest_framework.serializers import Serializer
 from rest_framework.viewsets import ViewSet
 
 from chatsystem.api.errors import PreconditionFailed
+from chatsystem.api.middleware import STREAM_POSITION
 from chatsystem.api.query_params import own_url
 from chatsystem.writelog.append import Accepted
+from chatsystem.writelog.positions import Position
+
+R = TypeVar("R", bound=HttpResponse)
 
 #: Actions that change data.
 WRITES = frozenset({"create", "partial_update"})
@@ -77,6 +82,12 @@ class EntityViewSet(ViewSet):
         # Caches must revalidate by ETag. Otherwise they could return a response older than an acknowledged write.
         response.headers.setdefault("Cache-Control", "no-cache")
         return super().finalize_response(request, response, *args, **kwargs)
+
+
+def positioned(response: R, position: Position) -> R:
+    """Says from where a stream shows every change that a list may not show yet."""
+    response.headers[STREAM_POSITION] = str(position)
+    return response
 
 
 def created(request: Request, data: Any, accepted: Accepted) -> Response:

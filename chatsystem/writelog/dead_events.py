@@ -66,7 +66,7 @@ def discard(dead: DeadEvent, by: str, reason: str) -> None:
     """
     with locked(dead.partition_id):
         dead = DeadEvent.objects.get(pk=dead.pk)
-        DiscardedEvent.objects.create(
+        discarded = DiscardedEvent(
             partition=dead.partition,
             arrival=dead.arrival,
             verb=dead.verb,
@@ -80,14 +80,19 @@ def discard(dead: DeadEvent, by: str, reason: str) -> None:
         dead.delete()
         # Under the lock, so that no replay changes what is left. Before the commit, since nothing would clean up the
         # pending entry of a dead event that is gone.
-        withdraw(dead.partition_id, dead.path, dead.arrival, dead.verb, instead=_newest_left(dead))
+        instead = _newest_left(dead)
+        discarded.withdrawn = withdraw(dead.partition_id, dead.path, dead.arrival, dead.verb, instead)
+        discarded.save(force_insert=True)
 
 
-def withdraw(partition: int, path: str, arrival: int, verb: str, instead: Pending | None) -> None:
-    """Removes a discarded event from the pending view. Reads show `instead`, what is left of the entity."""
+def withdraw(partition: int, path: str, arrival: int, verb: str, instead: Pending | None) -> int:
+    """Removes a discarded event from the pending view. Reads show `instead`, what is left of the entity.
+
+    Returns the clock of the partition afterwards. A reader at an earlier position may have shown the event.
+    """
     keys = Keys(partition)
     arguments = [path, arrival, "" if instead is None else str(instead), verb]
-    run(partition, "withdraw", [keys.numbers, keys.pending, keys.clock], arguments)
+    return int(run(partition, "withdraw", [keys.numbers, keys.pending, keys.clock, keys.withdrawn], arguments))
 
 
 def _newest_left(dead: DeadEvent) -> Pending | None:

@@ -13,7 +13,7 @@ from django.db import DatabaseError, OperationalError, connection, transaction
 from django.utils import timezone
 from django.utils.module_loading import import_string
 
-from chatsystem.writelog import bulk, ownership, stats, stream
+from chatsystem.writelog import bulk, feed, ownership, stats, stream
 from chatsystem.writelog.database_errors import CONNECTION_LOST, is_of_the_row, is_passing
 from chatsystem.writelog.events import Change, Event, depth, fold, to_micros
 from chatsystem.writelog.exceptions import DatabaseBehind, LogUnavailable, Superseded
@@ -191,6 +191,7 @@ def _store(rows: Sequence[Partition], batches: Mapping[int, stream.Batch]) -> li
     fresh = {row.pk: [e for e in batches[row.pk].events if e.arrival > row.drained_through] for row in rows}
     dead = store_together(fresh)
     _keep(dead)
+    feed.add(rows, fresh)
     removals = []
     for row in rows:
         batch = batches[row.pk]

@@ -10,6 +10,8 @@ key                        | type   | written by     | presence means           
                            |        | withdraw       |                                               |
 `{p}:fence`                | string | pass_fence     | the epoch whose numbers count, and run_id and | take-over,
                            |        |                | replid of the Redis that may trust them       | accept_database
+`{p}:term`                 | string | pass_fence     | the term that the fence began (terms.py);     | nobody
+                           |        |                | absent: 0                                     |
 `{p}:moving`               | string | move_partitions| the fence of a partition that is being moved  | move_partitions
 `{p}:lease`                | string | sweep, remove  | the database named this Redis (run_id and     | 6 s
                            |        |                | replid) its owner a moment ago (ownership.py) |
@@ -20,8 +22,10 @@ key                        | type   | written by     | presence means           
                            |        | halt           | `behind`: the database is older than `stored` | resume,
                            |        |                |                                               | accept_database
                            |        | supersede      | `superseded`: another Redis is the owner      | reinstate
-`{p}:stored`               | string | remove         | arrival of the newest event that a database   | accept_database
-                           |        |                | has committed                                 | lowers it
+`{p}:stored`               | string | remove,        | arrival of the newest event that a database   | accept_database
+                           |        | pass_fence     | has committed                                 | lowers it
+`{p}:withdrawn`            | hash   | withdraw       | token → the clock after its last discarded    | 7 days after
+                           |        |                | event left the pending view                   | the last one
 `{p}:receipt:<scope>:<id>` | string | append         | this request was answered, and with what      | its lifetime
 `{p}:hinted`               | string | append         | a drain was requested and has not started     | drain; 2 s
 `{p}:work`                 | hash   | remove,        | the drain metrics: number, time and size of   | nobody
@@ -81,6 +85,10 @@ class Keys:
         return self._key("fence")
 
     @property
+    def term(self) -> str:
+        return self._key("term")
+
+    @property
     def moving(self) -> str:
         return self._key("moving")
 
@@ -99,6 +107,10 @@ class Keys:
     @property
     def stored(self) -> str:
         return self._key("stored")
+
+    @property
+    def withdrawn(self) -> str:
+        return self._key("withdrawn")
 
     @property
     def usage(self) -> str:

@@ -40,9 +40,46 @@ class Partition(models.Model):
         default="",
         help_text="What REDIS_URL said when a Redis last became the owner (servers.py).",
     )
+    term = models.BigIntegerField(
+        default=0, db_default=0, help_text="How often a Redis was let pass the fence (terms.py)."
+    )
 
     def __str__(self) -> str:
         return f"partition {self.pk} of {PARTITIONS}"
+
+
+class FormerTerm(models.Model):
+    """A term of a partition that is over, and up to which arrival its events count (terms.py). Nothing removes it."""
+
+    partition = models.ForeignKey(Partition, on_delete=models.PROTECT)
+    term = models.BigIntegerField()
+    through = models.BigIntegerField(help_text="Arrival, in microseconds. Later events of this term were lost.")
+    ended_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["partition", "term"], name="former_term_once")]
+
+    def __str__(self) -> str:
+        return f"term {self.term} of {self.partition}"
+
+
+class FeedRow(models.Model):
+    """What one drain stored of one partition: the entities that the events after `after` up to `through` changed.
+
+    The rows of a partition form a chain: each begins where the one before ended (feed.py).
+    """
+
+    #: The constraint's index serves it.
+    partition = models.ForeignKey(Partition, on_delete=models.PROTECT, db_index=False)
+    after = models.BigIntegerField(help_text="Arrival, in microseconds.")
+    through = models.BigIntegerField(help_text="Arrival, in microseconds.")
+    changes = models.TextField(help_text="Path of a parent → numbers of its changed children, as JSON.")
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["partition", "through"], name="feed_row_once")]
+
+    def __str__(self) -> str:
+        return f"{self.partition}, {self.after} to {self.through}"
 
 
 class AcknowledgedEvent(models.Model):
@@ -78,6 +115,9 @@ class DiscardedEvent(AcknowledgedEvent):
     discarded_at = models.DateTimeField(auto_now_add=True)
     discarded_by = models.CharField(max_length=150, help_text="Name of the user.")
     reason = models.TextField()
+    withdrawn = models.BigIntegerField(
+        default=0, db_default=0, help_text="The partition's clock afterwards, in microseconds."
+    )
 
     class Meta:
         constraints = [models.UniqueConstraint(fields=["partition", "arrival"], name="discarded_event_once")]

@@ -10,7 +10,7 @@ import secrets
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from chatsystem.writelog import ownership, redis_guards
+from chatsystem.writelog import ownership, redis_guards, terms
 from chatsystem.writelog.exceptions import LogUnavailable
 from chatsystem.writelog.keys import SUPERSEDED, Keys
 from chatsystem.writelog.models import Partition
@@ -114,8 +114,10 @@ def _take_over(partition: int, former: Servers) -> None:
             target.rename(keys.moving, keys.fence)
         target.hdel(keys.pending, SUPERSEDED)
         mine = incarnation(partition)
-        ownership.name_owner(mine, [partition])
-    redis_guards.pass_fences({partition: row.drained_through}, mine, {partition: redis_guards.passed_by(fence)})
+        previous = {partition: redis_guards.passed_by(fence)}
+        begun = terms.begin([row], redis_guards.guards_of([partition]), previous)
+        ownership.name_owner(mine, [row])
+    redis_guards.pass_fences({partition: row.drained_through}, mine, previous, begun)
 
 
 def _forget(partition: int, names: Sequence[str], source: Any) -> None:

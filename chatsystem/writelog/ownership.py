@@ -18,7 +18,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from django.db import DatabaseError, InterfaceError, transaction
 from django.db.models import F
 
-from chatsystem.writelog import redis_guards, rollback_guard
+from chatsystem.writelog import redis_guards, rollback_guard, terms
 from chatsystem.writelog.database_errors import LOCKED, number
 from chatsystem.writelog.exceptions import LogUnavailable, Superseded, Unreplicated
 from chatsystem.writelog.models import Owner, Partition
@@ -207,9 +207,11 @@ def _may_take_over(mine: str, row: Partition, found: Guards) -> bool:
     return row.owner in ("", mine) or has_state
 
 
-def name_owner(mine: str, partitions: Collection[int]) -> None:
-    """Stores that a Redis owns the partitions. The caller has locked their rows."""
-    Partition.objects.filter(pk__in=partitions).update(owner=mine, layout=servers().layout)
+def name_owner(mine: str, rows: Collection[Partition]) -> None:
+    """Stores that a Redis owns the partitions, and their terms. The caller has locked the rows."""
+    for row in rows:
+        row.owner, row.layout = mine, servers().layout
+    Partition.objects.bulk_update(rows, ["owner", "layout", "term"])
     Owner.objects.get_or_create(redis=mine)
 
 
@@ -244,22 +246,18 @@ def _take_over(
             raise Overtaken("the owner has stored something meanwhile")
         # Read together with the rows: read later, it could be ahead of them.
         remembered = rollback_guard.all_stored_through(list(rows))
-        name_owner(mine, list(rows))
+        behind = {row.pk for row in locked if remembered.get(row.pk, 0) > row.drained_through}
+        passing = [row for row in locked if row.pk not in behind]
+        # An upgrade leaves partitions without an owner. This Redis keeps the numbers that it has given in them.
+        previous = {p: row.owner or mine for p, row in rows.items()}
+        begun = terms.begin(passing, guards, previous)
+        name_owner(mine, locked)
     if watched:
         logger.warning("this state Redis is the owner now: the former one has not shown up for %d s", TAKE_OVER_AFTER)
-    # An upgrade leaves partitions without an owner. This Redis keeps the numbers that it has given in them.
-    _pass_fences(mine, {p: row.owner or mine for p, row in rows.items()}, locked, remembered)
-
-
-def _pass_fences(
-    mine: str, previous: Mapping[int, str], rows: Sequence[Partition], remembered: Mapping[int, int]
-) -> None:
-    """Passes the fences of all rows that are not behind. `remembered` is `stored_through` of each, from Redis."""
-    behind = {row.pk for row in rows if remembered.get(row.pk, 0) > row.drained_through}
     for partition in behind:
         rollback_guard.halt(partition)
-    through = {row.pk: row.drained_through for row in rows if row.pk not in behind}
-    for partition, outcome in redis_guards.pass_fences(through, mine, previous).items():
+    through = {row.pk: row.drained_through for row in passing}
+    for partition, outcome in redis_guards.pass_fences(through, mine, previous, begun).items():
         if outcome == "other":
             raise LogUnavailable("the state Redis is another one than a moment ago")
         if outcome == "begun" and through[partition]:

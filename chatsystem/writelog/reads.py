@@ -18,6 +18,7 @@ from django.db.models import QuerySet
 from chatsystem.writelog.events import to_datetime, to_micros
 from chatsystem.writelog.exceptions import UnknownEntity
 from chatsystem.writelog.keys import BEHIND, SUPERSEDED, Keys, partition_of
+from chatsystem.writelog.positions import Position
 from chatsystem.writelog.redis_client import available, check_flags, pooled_connection
 from chatsystem.writelog.scripts import run as run_script
 
@@ -57,6 +58,16 @@ class PendingChildren:
     #: Changes whenever anything about the parent's children changes; None if that cannot be told.
     version: str | None
     values: list[Pending | None]
+    #: The term (terms.py).
+    term: int
+
+    @property
+    def position(self) -> Position:
+        """From here on, a stream shows every change that the children may not show yet.
+
+        Without a version nobody knows what may be missing. No term has an event at arrival 0.
+        """
+        return Position(self.term, int(self.version.partition(" ")[0]) if self.version else 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +121,7 @@ class Children(Generic[R]):
 
     #: As in `PendingChildren`.
     version: str | None
+    position: Position
     #: Raises `UnknownEntity` if there is no such parent.
     run: Callable[[], Run[R]]
 
@@ -129,10 +141,12 @@ def pending_children(token: str, parent: str, window: Window) -> PendingChildren
     """Returns the pending view of the children in the window."""
     keys = Keys(partition_of(token))
     arguments = [parent, window.low, window.high, window.limit, "1" if window.from_low else "0"]
-    last, *rest = run_script(keys.partition, "page", [keys.numbers, keys.pending, keys.clock, keys.fence], arguments)
+    names = [keys.numbers, keys.pending, keys.clock, keys.fence, keys.term]
+    last, *rest = run_script(keys.partition, "page", names, arguments)
     check_flags(behind=last == "behind", superseded=last == "superseded")
-    version, values = rest
-    return PendingChildren(None if last is None else int(last), version, [Pending.parse(value) for value in values])
+    version, values, term = rest
+    pending = [Pending.parse(value) for value in values]
+    return PendingChildren(None if last is None else int(last), version, pending, int(term))
 
 
 def overlay(row: E | None, pending: Pending | None, text_field: str, blank: Callable[[datetime], E]) -> E | None:
@@ -190,4 +204,4 @@ def children(
         )
         return Run([one for one in merged if one is not None], first, last, top)
 
-    return Children(pending.version, run)
+    return Children(pending.version, pending.position, run)

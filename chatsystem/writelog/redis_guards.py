@@ -26,6 +26,8 @@ class Guards:
     lease_left: float
     behind: bool
     superseded: bool
+    #: 0 if Redis knows none (terms.py).
+    term: int
 
 
 def guards_of(partitions: Sequence[int]) -> dict[int, Guards]:
@@ -34,11 +36,14 @@ def guards_of(partitions: Sequence[int]) -> dict[int, Guards]:
         for partition in partitions:
             keys = Keys(partition)
             pipeline.get(keys.fence).get(keys.clock).get(keys.lease).pttl(keys.lease)
-            pipeline.hmget(keys.pending, BEHIND, SUPERSEDED)
+            pipeline.hmget(keys.pending, BEHIND, SUPERSEDED).get(keys.term)
         found = pipeline.execute()
+    each = zip(partitions, *[iter(found)] * 6, strict=True)
     return {
-        partition: Guards(passed_by(fence), int(clock or 0), lease or "", left / 1000, *map(bool, flags))
-        for partition, fence, clock, lease, left, flags in zip(partitions, *[iter(found)] * 5, strict=True)
+        partition: Guards(
+            passed_by(fence), int(clock or 0), lease or "", left / 1000, bool(behind), bool(superseded), int(term or 0)
+        )
+        for partition, fence, clock, lease, left, (behind, superseded), term in each
     }
 
 
@@ -62,12 +67,18 @@ def drop_fences(partitions: Sequence[int]) -> None:
         of_each(partitions, "delete", "fence")
 
 
-def pass_fences(drained_through: Mapping[int, int], owner: str, previous: Mapping[int, str]) -> dict[int, str]:
-    """Lets the Redis `owner` pass these fences. Returns 'kept', 'begun' or 'other' for each: see pass_fence.lua."""
-    calls = {
-        partition: ((Keys(partition).fence, Keys(partition).clock), (through, owner, previous[partition]))
-        for partition, through in drained_through.items()
-    }
+def pass_fences(
+    drained_through: Mapping[int, int], owner: str, previous: Mapping[int, str], terms: Mapping[int, int]
+) -> dict[int, str]:
+    """Lets the Redis `owner` pass these fences, which begins their `terms`.
+
+    Returns 'kept', 'begun' or 'other' for each: see pass_fence.lua.
+    """
+    calls = {}
+    for partition, through in drained_through.items():
+        keys = Keys(partition)
+        passed = (through, owner, previous[partition], terms[partition])
+        calls[partition] = ((keys.fence, keys.clock, keys.term, keys.stored), passed)
     return run_each("pass_fence", calls)
 
 

@@ -73,11 +73,18 @@ def run_each(verb: str, calls: Mapping[int, tuple[Sequence[str], Sequence[Any]]]
     """
     if not calls:
         return {}
+    with available(), pooled_connection(next(iter(calls))) as connection:
+        return evaluate_each(connection, verb, calls)
+
+
+def evaluate_each(
+    connection: Any, verb: str, calls: Mapping[int, tuple[Sequence[str], Sequence[Any]]]
+) -> dict[int, Any]:
+    """Does what `run_each` does on a connection to the partitions' Redis."""
     first, *others = calls
-    with available(), pooled_connection(first) as connection:
-        answer = evaluate(connection, first, verb, *calls[first])
-        mark = _mark(connection)
-        answers = ask_all(connection, [_command(verb, mark, *calls[partition]) for partition in others])
+    answer = evaluate(connection, first, verb, *calls[first])
+    mark = _mark(connection)
+    answers = ask_all(connection, [_command(verb, mark, *calls[partition]) for partition in others])
     return {first: answer, **dict(zip(others, answers, strict=True))}
 
 

@@ -11,7 +11,7 @@ from celery import shared_task
 from celery.signals import worker_ready
 from django.db import DatabaseError, InterfaceError
 
-from chatsystem.writelog import ownership, redis_guards, rollback_guard, stats, stream
+from chatsystem.writelog import feed, ownership, redis_guards, rollback_guard, stats, stream
 from chatsystem.writelog.counts import reconcile_due
 from chatsystem.writelog.drain import drain
 from chatsystem.writelog.exceptions import DatabaseBehind, LogUnavailable, Superseded, Unreplicated
@@ -110,6 +110,13 @@ def _sweep(partitions: Sequence[int]) -> None:
 @shared_task(name="writelog.sample")
 def sample() -> None:
     stats.add_sample(stats.sample())
+
+
+@shared_task(name="writelog.trim_feed")
+def trim_feed() -> None:
+    # The clock of Redis, since arrivals come from it.
+    if removed := feed.trim(stream.horizon()):
+        logger.info("%d rows left the feed", removed)
 
 
 @shared_task(name="writelog.reconcile")

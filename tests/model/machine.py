@@ -556,7 +556,7 @@ class WritePath(RuleBasedStateMachine):
         for path, entity in entities.items():
             if depth(path) == 0:
                 assert _shown(get_application(path), "name") == entity
-                assert _listed(list_chats(path, ALL).rows, "title") == children.get(path, [])
+                assert _listed(list_chats(path, ALL).run().rows, "title") == children.get(path, [])
             elif depth(path) == 1:
                 token, _, chat = path.partition("/")
                 assert _listed(list_messages(token, int(chat), ALL).run().rows, "body") == children.get(path, [])
