@@ -82,6 +82,7 @@ INSTALLED_APPS = [
     "chats",
     "messages_app",
     "search",
+    "live",
 ]
 
 MIDDLEWARE = [

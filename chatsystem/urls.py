@@ -14,6 +14,7 @@ urlpatterns = [
     path("", include("chats.urls")),
     path("", include("applications.urls")),
     path("", include("search.urls")),
+    path("", include("live.urls")),
     *route("health/live", health.live, "live"),
     *route("health/ready", health.ready, "ready"),
     *route("metrics", metrics.metrics, "metrics"),

@@ -8,7 +8,7 @@ from django.db import migrations
 from django.db.migrations.loader import MigrationLoader
 from django.db.models import NOT_PROVIDED
 
-OURS = {"chatsystem", "writelog", "backoffice", "applications", "chats", "messages_app", "search"}
+OURS = {"chatsystem", "writelog", "backoffice", "applications", "chats", "messages_app", "search", "live"}
 #: What the previous release does not notice.
 ADDING = (migrations.CreateModel, migrations.AddField, migrations.AddIndex)
 #: Columns without a default in the database, of tables whose rows only a migration inserts.

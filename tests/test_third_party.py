@@ -14,7 +14,7 @@ from unittest.mock import Mock
 import pytest
 from django.conf import settings
 
-PACKAGES = ("applications", "chats", "chatsystem", "messages_app", "search")
+PACKAGES = ("applications", "chats", "chatsystem", "live", "messages_app", "search")
 PAGE = (settings.BASE_DIR / "docs" / "third-party.md").read_text()
 ROWS = [[cell.strip() for cell in line.strip("|").split(" | ")] for line in PAGE.splitlines() if line.startswith("| `")]
 #: Documented by Django and Python in spite of their underscore.
