@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from dataclasses import dataclass
 
 from django.db.models import QuerySet
@@ -9,6 +10,7 @@ from django.db.models import QuerySet
 from applications.models import Application
 from chats.models import Chat
 from chatsystem.writelog import reads
+from chatsystem.writelog.bulk import numbered
 from chatsystem.writelog.exceptions import UnknownEntity
 from chatsystem.writelog.reads import Children, Row, Window, children, overlay
 
@@ -46,3 +48,18 @@ def last_message_number(token: str, number: int) -> int | None:
         return None
     newest = chat.messages.order_by("-number").values_list("number", flat=True).first()
     return newest or 0
+
+
+def stored_chats(paths: set[str]) -> dict[str, tuple[int, int]]:
+    """Maps the path of each stored chat to its primary key and its application's."""
+    by_token: dict[str, list[int]] = defaultdict(list)
+    for path in paths:
+        token, number = path.split("/")
+        by_token[token].append(int(number))
+    tokens = dict(Application.objects.filter(token__in=by_token).values_list("pk", "token"))
+    numbers = {application_id: by_token[token] for application_id, token in tokens.items()}
+    return {
+        f"{tokens[application_id]}/{number}": (chat_id, application_id)
+        for chats in numbered(Chat, "application", numbers)
+        for application_id, number, chat_id in chats.values_list("application_id", "number", "pk")
+    }
