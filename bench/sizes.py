@@ -74,7 +74,8 @@ class State:
         for partitions in redis_client.groups():
             first = partitions[0]
             mine, until = incarnation(first), redis_client.now(first) + 24 * 60 * 60 * 1_000_000
-            redis_guards.pass_fences(dict.fromkeys(partitions, 0), mine, dict.fromkeys(partitions, mine))
+            none = dict.fromkeys(partitions, 0)
+            redis_guards.pass_fences(none, mine, dict.fromkeys(partitions, mine), none)
             redis_guards.renew_leases(partitions, mine, until)
 
     def grown(self, put: Callable[[], object]) -> int:

@@ -95,12 +95,12 @@ def stored_rows(numbers: Mapping[str, Iterable[int]]) -> Iterator[tuple[str, Row
     applications = dict(Application.objects.filter(token__in=tokens).values_list("pk", "token"))
     of_applications = {pk: tokens[token] for pk, token in applications.items()}
     for chats in numbered(Chat, "application", of_applications):
-        columns = chats.values_list("application_id", "number", "created_at", "last_request_time", "title")
-        for pk, number, created_at, last_request_time, title in columns:
+        titles = chats.values_list("application_id", "number", "created_at", "last_request_time", "title")
+        for pk, number, created_at, last_request_time, title in titles:
             yield applications[pk], ChatRow(number, created_at, last_request_time, title)
     chat_paths = {chat_id: path for path, (chat_id, _) in stored_chats(set(paths)).items()}
     of_chats = {chat_id: paths[path] for chat_id, path in chat_paths.items()}
     for messages in numbered(Message, "chat", of_chats):
-        columns = messages.values_list("chat_id", "number", "created_at", "last_request_time", "body")
-        for pk, number, created_at, last_request_time, body in columns:
+        bodies = messages.values_list("chat_id", "number", "created_at", "last_request_time", "body")
+        for pk, number, created_at, last_request_time, body in bodies:
             yield chat_paths[pk], MessageRow(number, created_at, last_request_time, body)

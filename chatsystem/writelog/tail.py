@@ -18,6 +18,7 @@ from chatsystem.writelog.redis_client import (
     available,
     check_flags,
     check_replicas,
+    group_of,
     pooled_connection,
     wait_command,
 )
@@ -25,6 +26,10 @@ from chatsystem.writelog.scripts import evaluate_each
 
 #: Events and bytes of text of one partition that one call reads.
 EVENTS, BYTES = 500, 1_000_000
+
+
+class NotConfirmed(LogUnavailable):
+    """The fence was not passed, or the lease has ended."""
 
 
 class Entry(NamedTuple):
@@ -69,13 +74,16 @@ def tails(after: Mapping[int, int]) -> dict[int, Tail | LogUnavailable]:
     """
     found = _tails(after)
     # As append does: an idle partition's fence waits for the sweep, and no lease is renewed while no worker runs.
-    if lacking := [partition for partition, answer in found.items() if answer[0] in ("fence", "lease")]:
-        ownership.keep(list(after))
-        found |= _tails({partition: after[partition] for partition in lacking})
-    return {partition: _parsed(answer) for partition, answer in found.items()}
+    if lacking := {partition: after[partition] for partition, tail in found.items() if isinstance(tail, NotConfirmed)}:
+        try:
+            ownership.keep(group_of(min(lacking)))
+            found |= _tails(lacking)
+        except LogUnavailable as error:
+            found |= dict.fromkeys(lacking, error)
+    return found
 
 
-def _tails(after: Mapping[int, int]) -> dict[int, Any]:
+def _tails(after: Mapping[int, int]) -> dict[int, Tail | LogUnavailable]:
     calls: dict[int, tuple[list[str], list[Any]]] = {}
     for partition, arrival in after.items():
         keys = Keys(partition)
@@ -88,7 +96,7 @@ def _tails(after: Mapping[int, int]) -> dict[int, Any]:
             # The probe is written after what was read. So a replica that has it has everything before it. WAIT counts
             # the writes of its own connection.
             check_replicas(ask_all(connection, [("SET", Keys(first).probe, "1", "PX", 1000), wait_command()]))
-    return found
+    return {partition: _parsed(answer) for partition, answer in found.items()}
 
 
 def _parsed(answer: Sequence[Any]) -> Tail | LogUnavailable:
@@ -98,7 +106,7 @@ def _parsed(answer: Sequence[Any]) -> Tail | LogUnavailable:
     except LogUnavailable as error:
         return error
     if status != "ok":
-        return LogUnavailable("the state Redis has not been confirmed as the owner")
+        return NotConfirmed("the state Redis has not been confirmed as the owner")
     term, clock, stored, through, withdrawn, entries = rest
     noted = {token: int(at) for token, at in zip(withdrawn[::2], withdrawn[1::2], strict=True)}
     return Tail(int(term), int(clock), int(stored), int(through), noted, [_entry(*entry) for entry in entries])

@@ -10,6 +10,8 @@ DRAIN = "tests/writelog/test_drain.py"
 GROUPS = "tests/writelog/test_group_drain.py"
 ERRORS = "tests/api/test_errors.py"
 FENCE = "tests/writelog/test_fence.py"
+FOLLOWING = "tests/live/test_following.py"
+REPLICAS = "tests/writelog/test_replicas.py"
 LISTENING = "tests/server/test_listening.py"
 HINTS = "tests/writelog/test_hints.py"
 BEHIND = "tests/writelog/test_rollback_guard.py"
@@ -1399,5 +1401,97 @@ MUTANTS = [
             "            return super().select_renderer(request, renderers, format_suffix)\n",
         ),
         (f"{ERRORS} -k what_accept_says",),
+    ),
+    Mutant(
+        "no gap check",
+        "a stream goes on although a drain left no feed row",
+        edit("feed.py", "            if begin > at or (begin < at and at != after):\n                raise Gap\n", ""),
+        (FOLLOWING,),
+    ),
+    Mutant(
+        "position without a term",
+        "a stream goes on although Redis has lost what it had shown",
+        edit("live/replay.py", "    if position.term == term:\n", "    if term:\n"),
+        (FOLLOWING,),
+    ),
+    Mutant(
+        "former terms count for ever",
+        "a stream of a former term goes on although its events were lost",
+        edit("terms.py", "        ended[row.pk, newest] = through\n", "        ended[row.pk, newest] = 2**62\n"),
+        (FOLLOWING,),
+    ),
+    Mutant(
+        "unused term",
+        "a term that another process has begun at the same time resets everybody",
+        edit("terms.py", "            ended[row.pk, found.term] = through\n", "            pass\n"),
+        (FOLLOWING,),
+    ),
+    Mutant(
+        "log read before the mark",
+        "an older Redis shows old versions of what is stored",
+        edit("lua/tail.lua", "local at = math.max(after, tonumber(stored))", "local at = after"),
+        (FOLLOWING,),
+    ),
+    Mutant(
+        "mark of an older Redis",
+        "a Redis that came back with older state hides what is stored",
+        edit(
+            "lua/pass_fence.lua",
+            "if drained_through > tonumber(redis.call('GET', stored_key) or 0) then "
+            "redis.call('SET', stored_key, ARGV[1]) end\n",
+            "",
+        ),
+        (FOLLOWING,),
+    ),
+    Mutant(
+        "dead events left out of a replay",
+        "a stream does not show an acknowledged write that every read shows",
+        edit("live/replay.py", "    dead = _dead(partition, changed, after, through)\n", "    dead = {}\n"),
+        (FOLLOWING,),
+    ),
+    Mutant(
+        "discarded in silence",
+        "a stream that has shown a discarded event is not reset when it comes back",
+        edit(
+            "live/replay.py",
+            '    if any(owns(path.partition("/")[0]) for path in gone.values_list("path", flat=True)):\n'
+            "        raise feed.Gap\n",
+            "",
+        ),
+        (FOLLOWING,),
+    ),
+    Mutant(
+        "discarded without a note",
+        "an open stream that has shown a discarded event is not reset",
+        edit("lua/withdraw.lua", "redis.call('HSET', withdrawn_key, string.match(path, '^[^/]+'), clock)\n", ""),
+        (FOLLOWING,),
+    ),
+    Mutant(
+        "replay and live overlapping",
+        "a stream shows an event twice",
+        edit("live/replay.py", "if after < event.arrival <= through", "if after <= event.arrival <= through"),
+        (FOLLOWING,),
+    ),
+    Mutant(
+        "events of a superseded Redis",
+        "a stream shows what the database never takes",
+        edit("lua/tail.lua", "if superseded then return {'superseded'} end\n", ""),
+        (FOLLOWING,),
+    ),
+    Mutant(
+        "shown before it is replicated",
+        "a failover takes back what a stream has shown",
+        edit("tail.py", "            check_replicas(", "            _ = ("),
+        (REPLICAS,),
+    ),
+    Mutant(
+        "304 without a position",
+        "a client that revalidates a list cannot stream from there",
+        edit(
+            "chatsystem/api/middleware.py",
+            "            conditional.headers[STREAM_POSITION] = position\n",
+            "            pass\n",
+        ),
+        (FOLLOWING,),
     ),
 ]

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
+import pytest
 from rest_framework.test import APIClient
 
+from chats.services import update_chat
 from chatsystem.writelog import keys
+from chatsystem.writelog.exceptions import LogUnavailable, OutcomeUnknown, Unreplicated
+from chatsystem.writelog.keys import partition_of
 from chatsystem.writelog.redis_client import client
+from chatsystem.writelog.tail import tails
 from tests.support.harness import Tenant, drain_all
 from tests.support.product import eventually
 from tests.support.redis_servers import Server, briefly, use
@@ -83,3 +89,29 @@ def test_a_repeated_request_waits_for_the_replica_too(
     eventually(lambda: api.post(path, {"body": "one"}, format="json", headers=key).status_code == 201)
     assert [message["body"] for message in ours.get("/chats/1/messages")["results"]] == ["one"]
     assert replica.client.xlen(keys.Keys(keys.partition_of(ours.token)).log) == 3
+
+
+def test_a_reader_of_the_log_is_shown_nothing_that_the_replicas_do_not_have(
+    transactional_db: None, leader: Server, replica: Server, settings: Any
+) -> None:
+    # Given an event that the primary has, and not yet its replica,
+    ours = Tenant.new(APIClient(), "ours")
+    ours.chat()
+    partition = partition_of(ours.token)
+    settings.REDIS_TIMEOUT = 2
+    with replica.stopped():
+        with pytest.raises(OutcomeUnknown):
+            update_chat(ours.token, 1, "not replicated yet")
+
+        # when a reader asks for it, then it is refused,
+        with pytest.raises(Unreplicated):
+            tails({partition: 0})
+
+    # and gets it once the replica follows.
+    def texts() -> list[str]:
+        with suppress(LogUnavailable):
+            tail = tails({partition: 0})[partition]
+            return [] if isinstance(tail, LogUnavailable) else [entry.text for entry in tail.entries]
+        return []
+
+    eventually(lambda: "not replicated yet" in texts())
