@@ -34,7 +34,12 @@ class Partition(models.Model):
         default="",
         help_text="The Redis whose log is stored here: its run_id and replid. Empty: nobody yet.",
     )
-
+    previous = models.CharField(
+        max_length=INCARNATION,
+        default="",
+        db_default="",
+        help_text="The Redis whose state the owner must have, or begin a new epoch.",
+    )
     layout = models.CharField(
         max_length=20,
         default="",

@@ -116,7 +116,7 @@ def _take_over(partition: int, former: Servers) -> None:
         mine = incarnation(partition)
         previous = {partition: redis_guards.passed_by(fence)}
         begun = terms.begin([row], redis_guards.guards_of([partition]), previous)
-        ownership.name_owner(mine, [row])
+        ownership.name_owner(mine, [row], previous)
     redis_guards.pass_fences({partition: row.drained_through}, mine, previous, begun)
 
 

@@ -207,12 +207,23 @@ def _may_take_over(mine: str, row: Partition, found: Guards) -> bool:
     return row.owner in ("", mine) or has_state
 
 
-def name_owner(mine: str, rows: Collection[Partition]) -> None:
-    """Stores that a Redis owns the partitions, and their terms. The caller has locked the rows."""
+def name_owner(mine: str, rows: Collection[Partition], previous: Mapping[int, str]) -> None:
+    """Stores that a Redis owns the partitions, whose state it must have, and the terms. The rows are locked."""
     for row in rows:
-        row.owner, row.layout = mine, servers().layout
-    Partition.objects.bulk_update(rows, ["owner", "layout", "term"])
+        row.owner, row.previous, row.layout = mine, previous[row.pk], servers().layout
+    Partition.objects.bulk_update(rows, ["owner", "previous", "layout", "term"])
     Owner.objects.get_or_create(redis=mine)
+
+
+def _previous(mine: str, row: Partition) -> str:
+    """Returns the Redis whose state this one must have to go on with its numbers.
+
+    An upgrade leaves partitions without an owner: this Redis keeps the numbers that it has given in them. If it is
+    named already, another process is about to let it pass, or died before it could.
+    """
+    if row.owner == mine:
+        return row.previous or mine
+    return row.owner or mine
 
 
 def _take_over(
@@ -248,10 +259,9 @@ def _take_over(
         remembered = rollback_guard.all_stored_through(list(rows))
         behind = {row.pk for row in locked if remembered.get(row.pk, 0) > row.drained_through}
         passing = [row for row in locked if row.pk not in behind]
-        # An upgrade leaves partitions without an owner. This Redis keeps the numbers that it has given in them.
-        previous = {p: row.owner or mine for p, row in rows.items()}
+        previous = {row.pk: _previous(mine, row) for row in locked}
         begun = terms.begin(passing, guards, previous)
-        name_owner(mine, locked)
+        name_owner(mine, locked, previous)
     if watched:
         logger.warning("this state Redis is the owner now: the former one has not shown up for %d s", TAKE_OVER_AFTER)
     for partition in behind:
