@@ -104,6 +104,8 @@ def _confirm(partitions: Sequence[int]) -> None:
     others: list[int] = []
     if claimed:
         others = _claim(mine, {p: rows[p] for p in claimed}, guards)
+        # Another process may have taken over for this Redis before `_claim` has superseded it.
+        others = [partition for partition, row in _rows(others).items() if row.owner != mine]
         guards = redis_guards.guards_of(partitions)
     owned = [partition for partition in partitions if partition not in others]
     redis_guards.renew_leases(_due(guards, owned, mine), *lease)

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, TypeVar
 
 from django.db import DataError, OperationalError, connection, connections
@@ -32,7 +33,7 @@ from chatsystem.writelog.drain import drain
 from chatsystem.writelog.events import CREATE, UPDATE, Event, depth, to_micros
 from chatsystem.writelog.exceptions import LogUnavailable, OutcomeUnknown, UnknownEntity
 from chatsystem.writelog.keys import Keys, partition_of
-from chatsystem.writelog.models import DeadEvent, Partition
+from chatsystem.writelog.models import DeadEvent, DiscardedEvent, FeedRow, FormerTerm, Partition
 from chatsystem.writelog.reads import MAX_NUMBER, Window
 from chatsystem.writelog.redis_client import client
 from messages_app.models import Message
@@ -42,6 +43,7 @@ from search.documents import documents_by_number
 from search.models import OutboxEntry
 from tests.model.boundaries import Boundaries, Boundary, Crash
 from tests.model.expected import Entity, Expected, by_parent, token_of
+from tests.model.reader import Reader
 from tests.model.standby import Snapshot, Standby
 
 T = TypeVar("T")
@@ -88,6 +90,7 @@ SWAPS = ("restart", "rollback", "flush")
 # A write is one Redis call, unless it has to seed.
 WRITE = interruptions(2, 60, "append", "drain", *SWAPS)
 READ = interruptions(8, 40, "drain", "restart")
+FOLLOW = interruptions(8, 30, "append", "drain", *SWAPS)
 DRAIN = interruptions(40, 80, "append", "append", "drain", "read", *SWAPS)
 DECISION = interruptions(16, 30, "drain", "restart")
 NEVER = st.none()
@@ -101,6 +104,7 @@ STEPS = {
     "update": (6, WRITE),
     "repeat": (2, WRITE),
     "read": (2, READ),
+    "follow": (4, FOLLOW),
     "drain": (7, DRAIN),
     "take a hint": (4, DRAIN),
     "sweep": (1, DRAIN),
@@ -203,10 +207,9 @@ class World:
         self.hints = 0
         self.refusing = False
         client(0).connection_pool.disconnect()
-        for model in (OutboxEntry, DeadEvent, Message, Chat, Application):
+        for model in (OutboxEntry, DeadEvent, DiscardedEvent, FeedRow, FormerTerm, Message, Chat, Application):
             model._default_manager.all().delete()
-        Partition.objects.update(drained_through=0, owner="")
-        Partition.objects.update(owner="")
+        Partition.objects.update(drained_through=0, owner="", previous="", term=0)
 
     def token_hex(self, length: int) -> str:
         """Replaces randomness: an example has the same tokens and request ids in each run."""
@@ -262,6 +265,8 @@ class WritePath(RuleBasedStateMachine):
         #: Partitions whose hint a crash may have lost: the sweep drains them.
         self.unhinted: set[int] = set()
         self.discarded: DeadEvent | None = None
+        self.discards = 0
+        self.readers: dict[str, Reader] = {}
         #: False during an operation, and after one that failed.
         self.intact = True
         self._begin_step()
@@ -274,6 +279,8 @@ class WritePath(RuleBasedStateMachine):
         tasks.sweep()
         self._take_hints()
         self._take_stock()
+        self._follow()
+        self._compare_shown()
         for event in DeadEvent.objects.order_by("arrival"):
             assert dead_events.replay(event), event.error
         self._take_stock()
@@ -315,6 +322,10 @@ class WritePath(RuleBasedStateMachine):
                 self._operate(step, lambda: self._send(request))
             case "read":
                 self._operate(step, self._compare_reads)
+            case "follow":
+                self._operate(step, self._follow)
+                if step.interruption is None:
+                    self._compare_shown()
             case "drain":
                 self._operate(step, lambda: drain([partition] if step.which % 2 else range(PARTITIONS)))
             case "take a hint" if self.world.hints:
@@ -334,6 +345,7 @@ class WritePath(RuleBasedStateMachine):
                 # until the next update.
                 self.backups.clear()
                 self.discarded = event
+                self.discards += 1
                 self._operate(step, lambda: dead_events.discard(event, by="the model", reason="drawn"))
             case "refuse or accept":
                 self.world.refusing = not self.world.refusing
@@ -562,6 +574,31 @@ class WritePath(RuleBasedStateMachine):
                 assert _listed(list_messages(token, int(chat), ALL).run().rows, "body") == children.get(path, [])
         if entities:
             self._compare_one(max(entities, key=lambda path: entities[path].arrival), entities)
+
+    def _follow(self) -> None:
+        """Lets the reader of each application read on."""
+        for token in self.expected.paths(0):
+            reader = self.readers.setdefault(token, Reader(token))
+            reader.follow(lambda: self.losses + self.discards, partial(self._entities_of, token))
+
+    def _compare_shown(self) -> None:
+        for token, reader in self.readers.items():
+            expected, unseen = (
+                self._entities_of(token),
+                {event.path for event in self.expected if not self._shown(event)},
+            )
+            shown = {path: entity for path, entity in reader.shown.items() if path not in unseen}
+            expected = {path: entity for path, entity in expected.items() if path not in unseen}
+            assert shown == expected, f"the reader has {_difference(shown, expected)}"
+
+    def _entities_of(self, token: str) -> dict[str, Entity]:
+        """Returns what reads show of an application's chats and messages."""
+        found = {}
+        for chat in list_chats(token, ALL).run().rows:
+            found[f"{token}/{chat.number}"] = _shown(chat, "title")
+            for message in list_messages(token, chat.number, ALL).run().rows:
+                found[f"{token}/{chat.number}/{message.number}"] = _shown(message, "body")
+        return found
 
     def _compare_one(self, path: str, entities: dict[str, Entity]) -> None:
         token, *numbers = path.split("/")
