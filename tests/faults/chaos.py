@@ -1,7 +1,8 @@
 """The long form: `make chaos SECONDS=600 SEED=1`. Documented in docs/reliability.md.
 
-Clients write all the time. Each kind of process has a killer, which kills it every 17 s, side by side with the other
-killers and with rounds of the other faults. Ends with 1 when the checker finds anything, or service was back too late.
+Clients write all the time. Each kind of process has a killer, which kills it every 17 s if service is back from its
+last kill, side by side with the other killers and with rounds of the other faults. Ends with 1 when the checker finds
+anything, or service was back too late.
 """
 
 from __future__ import annotations
@@ -87,6 +88,8 @@ class Chaos:
         while at < self.seconds:
             time.sleep(max(0.0, at - self.now()))
             recoveries.append(self.strike(fault, AWAY))
+            # On a busy machine a worker took 15 s to start. Killed again before that, it would never run.
+            wait(recoveries[-1:])
             at += BETWEEN_KILLS
         return recoveries
 
