@@ -135,7 +135,14 @@ PARAMETERS = [
         maximum=MAX_WAIT,
         default=DEFAULT_WAIT,
     ),
-    in_query("limit", "Long poll: the most events of the response.", type="integer", minimum=1, maximum=MAX_EVENTS),
+    in_query(
+        "limit",
+        "Long poll: the most events of the response.",
+        type="integer",
+        minimum=1,
+        maximum=MAX_EVENTS,
+        default=MAX_EVENTS,
+    ),
     in_header("Last-Event-ID", "Like `after`, which it overrides. A malformed one gets a `reset`. Browsers send it."),
 ]
 MESSAGE = {name: SAMPLES[name] for name in ("body", "created_at", "last_request_time")}
