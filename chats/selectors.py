@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from django.db.models import QuerySet
@@ -12,7 +13,7 @@ from chats.models import Chat
 from chatsystem.writelog import reads
 from chatsystem.writelog.bulk import numbered
 from chatsystem.writelog.exceptions import UnknownEntity
-from chatsystem.writelog.reads import Children, Row, Window, children, overlay
+from chatsystem.writelog.reads import Children, Row, Window, all_pending, children, overlay
 
 
 @dataclass(slots=True)
@@ -29,6 +30,13 @@ def get_chat(token: str, number: int) -> Chat:
     if chat is None:
         raise UnknownEntity(f"{token}/{number}")
     return chat
+
+
+def existing_chats(token: str, numbers: Sequence[int]) -> set[int]:
+    """Returns those of the numbers that are chats of the application, stored or not."""
+    pending = all_pending(token, [f"{token}/{number}" for number in numbers])
+    stored = Chat.objects.filter(application__token=token, number__in=numbers).values_list("number", flat=True)
+    return {*stored, *(number for number, of in zip(numbers, pending, strict=True) if of and of.created is not None)}
 
 
 def list_chats(token: str, window: Window) -> Children[ChatRow]:

@@ -41,6 +41,8 @@ DEBUG = env.bool("DEBUG", False)
 SECRET_KEY = given("SECRET_KEY") or kept_secret_key()
 ALLOWED_HOSTS = addresses.host_names("ALLOWED_HOSTS", env.words("ALLOWED_HOSTS", ["localhost", "127.0.0.1", "[::1]"]))
 CSRF_TRUSTED_ORIGINS = addresses.origins("CSRF_TRUSTED_ORIGINS", env.words("CSRF_TRUSTED_ORIGINS", []))
+#: Origins whose pages may use the API from a browser.
+CORS_ORIGINS = addresses.exact_origins("CORS_ORIGINS", env.words("CORS_ORIGINS", []))
 
 #: Comma-separated keys to the routes that span applications (`Authorization: Bearer …`). Empty: the routes are open.
 ADMIN_API_KEY = given("ADMIN_API_KEY")
@@ -91,6 +93,8 @@ MIDDLEWARE = [
     # Before the middleware that may answer by itself, with a 304 or for a refused host.
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "chatsystem.api.middleware.content_security_policy",
+    # Around everything that may answer by itself, so that a page of another origin can read these answers too.
+    "chatsystem.api.cors.Cors",
     "chatsystem.api.middleware.ConditionalGet",
     "django.middleware.common.CommonMiddleware",
     "chatsystem.api.rate_limit.RateLimit",
@@ -309,6 +313,7 @@ SPECTACULAR_SETTINGS = {
         {"name": "Chats", "description": "Numbered 1, 2, 3 … in their application."},
         {"name": "Messages", "description": "Numbered 1, 2, 3 … in their chat; one by one or in batches."},
         {"name": "Search", "description": "Messages of one chat, one application, or all."},
+        {"name": "Live", "description": "What is acknowledged, as it happens; and tickets for browsers."},
         {"name": "Service", "description": "Health, metrics, and this description."},
     ],
     "SORT_OPERATION_PARAMETERS": False,

@@ -7,7 +7,7 @@ from typing import Any
 
 from drf_spectacular.utils import extend_schema
 
-from chatsystem.api.openapi.generator import invalid_batches
+from chatsystem.api.openapi.generator import invalid_bodies
 from messages_app.serializers import MAX_BATCH
 from messages_app.views import MessageViewSet, validated_bodies
 
@@ -28,4 +28,4 @@ INVALID: list[list[Any]] = [
     [],
     [{"body": "x"}] * (MAX_BATCH + 1),
 ]
-invalid_batches[MessageViewSet] = [partial(validated_bodies, batch) for batch in INVALID]
+invalid_bodies[MessageViewSet] = [partial(validated_bodies, batch) for batch in INVALID]

@@ -30,8 +30,9 @@ LUA = Path(__file__).parent / "lua"
 #: Seconds for which a cache that failed is not tried again (circuit breaker). Otherwise each request would wait.
 COOLDOWN = 5.0
 
-#: The routes of an application. A search belongs to one if it has `application`.
-PATH = re.compile(rf"/applications/({Token.regex})(?:/|$)")
+#: The routes of an application, except streams and polls of events: their number is limited. A search belongs to an
+#: application if it has `application`.
+PATH = re.compile(rf"/applications/({Token.regex})(?:/(?!(?:chats/[0-9]+/)?events/?$)|$)")
 SEARCH = "/search/"
 TOKEN = re.compile(Token.regex)
 

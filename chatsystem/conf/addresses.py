@@ -224,6 +224,23 @@ def origins(name: str, urls: list[str]) -> list[str]:
     return found
 
 
+def exact_origins(name: str, urls: list[str]) -> list[str]:
+    """Returns the origins exactly as browsers send them, which includes no default port. Refuses patterns."""
+    found = []
+    for url in map(str.lower, urls):
+        match = re.fullmatch(r"(https?)://([\w.-]+|\[[0-9a-f:.]+\])(?::(\d{1,5}))?", url.rstrip("/"), re.ASCII)
+        if not match:
+            why = "which would let in pages that nobody listed" if "*" in url else "which is not an origin"
+            raise StartupError(
+                f"{name} holds {url!r}, {why}; "
+                f"list the origins of your pages, with a scheme and without a path, such as {name}=https://app.example.com."
+            )
+        scheme, host, port = match.groups()
+        default = {"http": "80", "https": "443"}[scheme]
+        found.append(f"{scheme}://{host}" if port in (None, default) else f"{scheme}://{host}:{int(port)}")
+    return found
+
+
 def secrets_of(url: str) -> set[str]:
     """Returns the URL's passwords, plain and percent-encoded. No message may contain any of them."""
     spelt = url.partition("://")[2].rpartition("@")[0].partition(":")[2]

@@ -12,8 +12,8 @@ from pythonjsonlogger.json import JsonFormatter
 
 from chatsystem.logs.request_id import request_id
 
-#: A token is the key to its application.
-TOKEN = re.compile(r"[0-9a-f]{32}")
+#: A token is the key to its application. A ticket begins with a hash that looks like one (live/tickets.py).
+TOKEN = re.compile(r"[0-9a-f]{32}(?:(?:\.[\w-]+){4})?")
 
 #: Record attributes that go into a JSON line, and the field's name there. Nothing else does: libraries add attributes
 #: such as a request with its path, or a task with its arguments.

@@ -6,7 +6,7 @@ the pending view between the two look-ups, and neither would show it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
 from functools import partial
@@ -128,13 +128,18 @@ class Children(Generic[R]):
 
 def pending(token: str, path: str) -> Pending | None:
     """Returns the pending text of one entity; None if everything acknowledged about it is stored."""
+    return all_pending(token, [path])[0]
+
+
+def all_pending(token: str, paths: Sequence[str]) -> list[Pending | None]:
+    """Returns the pending texts of several entities of one application, in one round trip."""
     partition = partition_of(token)
     # Bypasses redis-py's client, as `evaluate` does.
     with available(), pooled_connection(partition) as connection:
-        connection.send_command("HMGET", Keys(partition).pending, path, BEHIND, SUPERSEDED)
-        value, behind, superseded = connection.read_response()
+        connection.send_command("HMGET", Keys(partition).pending, *paths, BEHIND, SUPERSEDED)
+        *values, behind, superseded = connection.read_response()
     check_flags(behind=behind, superseded=superseded)
-    return Pending.parse(value)
+    return [Pending.parse(value) for value in values]
 
 
 def pending_children(token: str, parent: str, window: Window) -> PendingChildren:

@@ -72,6 +72,17 @@ def test_the_burst_passes_and_what_is_beyond_it_is_told_when_to_come_back(limite
     assert refused.headers["X-Content-Type-Options"] == "nosniff"
 
 
+def test_requests_for_events_are_not_limited_by_rate(limited: Tenant) -> None:
+    spend(limited)
+
+    for path in ("/events", "/events/", "/chats/1/events", "/chats/1/events/"):
+        answer = limited.api.get(f"{limited.path}{path}")
+        assert (answer.status_code, "RateLimit" in answer.headers) == (200, False), path
+    for path in ("/eventsx", "/events/x", "/chats/events", "/chats/1/events/x", "/"):
+        assert_error(limited.api.get(f"{limited.path}{path}"), 429, "rate_limited")
+    assert_error(limited.api.post(f"{limited.path}/tickets", {}, format="json"), 429, "rate_limited")
+
+
 def test_of_twenty_clients_at_once_exactly_the_burst_passes(limited: Tenant) -> None:
     seen: Counter[int] = Counter()
     clients = [APIClient() for _ in range(20)]

@@ -134,4 +134,4 @@ def test_every_mark_is_above_a_block() -> None:
 def test_nothing_to_be_typed_hides_in_a_block_of_another_kind() -> None:
     for page in WITH_COMMANDS:
         languages = set(re.findall(r"^ *```(\w+)$", page.read_text(), re.MULTILINE))
-        assert languages <= {"sh", "text", "sql", "nginx", "yaml", "ini", "mermaid"}, page
+        assert languages <= {"sh", "text", "sql", "nginx", "yaml", "ini", "js", "mermaid"}, page

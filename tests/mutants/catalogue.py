@@ -27,6 +27,7 @@ READS = "tests/api/test_read_your_writes.py"
 UNAVAILABLE = "tests/api/test_unavailable.py"
 SERVICE = "tests/writelog/test_redis_as_a_service.py"
 OUTBOX = "tests/search/test_outbox.py -k fts5"
+CORS = "tests/live/test_cors.py"
 CREATE = "tests/api/test_create.py"
 DEAD = "tests/backoffice/test_dead_events.py"
 DRAIN_COMMAND = "tests/commands/test_drain.py"
@@ -43,6 +44,7 @@ REQUESTS = "tests/server/test_request_metrics.py"
 SEARCH = "tests/search/test_route.py -k fts5"
 SETTINGS = "tests/conf/test_settings.py"
 SHARDS = "tests/search/test_shards.py"
+TICKETS = "tests/live/test_tickets.py"
 MODEL = "tests/model --hypothesis-profile=mutants"
 PREFLIGHT = "tests/embedded/test_preflight.py"
 RUN = "tests/embedded/test_run.py"
@@ -66,6 +68,10 @@ def edit(file: str, old: str, new: str) -> tuple[tuple[str, str, str], ...]:
     package = "chatsystem/writelog/" if file.startswith("lua/") or "/" not in file else ""
     return ((package + file, old, new),)
 
+
+#: Two middlewares, in their order and the other way round.
+CORS_FIRST = '"chatsystem.api.cors.Cors",\n    "chatsystem.api.middleware.ConditionalGet",'
+CORS_LAST = '"chatsystem.api.middleware.ConditionalGet",\n    "chatsystem.api.cors.Cors",'
 
 MUTANTS = [
     Mutant(
@@ -1493,5 +1499,85 @@ MUTANTS = [
             "            pass\n",
         ),
         (FOLLOWING,),
+        "unsigned ticket",
+        "a page reads any application and chat whose numbers it writes into its ticket",
+        edit("live/tickets.py", "_signer().unsign(ticket)", 'ticket.rpartition(".")[0]'),
+        (TICKETS,),
+    ),
+    Mutant(
+        "ticket of another chat accepted",
+        "a page that may read one chat reads all of them",
+        edit("live/tickets.py", "chats = None if found[4] == WHOLE_APPLICATION else", "chats = None if found else"),
+        (TICKETS,),
+    ),
+    Mutant(
+        "ticket of another application accepted",
+        "a ticket of one application grants another one of its partition",
+        edit("live/tickets.py", 'f"{SALT} {token}"', "SALT"),
+        (TICKETS,),
+    ),
+    Mutant(
+        "expired ticket accepted",
+        "who once had a ticket reads for ever",
+        edit("live/tickets.py", "if expires <= time.time():", "if False:"),
+        (TICKETS,),
+    ),
+    Mutant(
+        "ticket without a purpose",
+        "whatever else the product signs counts as a ticket",
+        edit("live/tickets.py", 'Signer(salt=SALT, sep=".")', 'Signer(sep=".")'),
+        (TICKETS,),
+    ),
+    Mutant(
+        "ticket for a chat that is not there",
+        "a ticket grants chats that are created later",
+        edit("live/views.py", "if number not in existing", "if False"),
+        (TICKETS,),
+    ),
+    Mutant(
+        "ticket for stored chats only",
+        "a chat that was just created gets no ticket",
+        edit("chats/selectors.py", "if of and of.created is not None)}", "if False)}"),
+        (TICKETS,),
+    ),
+    Mutant(
+        "ticket in the log",
+        "who reads the logs can read the chats",
+        edit("chatsystem/logs/formatters.py", r'[0-9a-f]{32}(?:(?:\.[\w-]+){4})?"', '[0-9a-f]{32}"'),
+        (f"{TICKETS} -k log",),
+    ),
+    Mutant(
+        "CORS for /admin",
+        "a page of another origin reads what an operator sees",
+        edit("chatsystem/api/cors.py", "if not request.path_info.startswith(PATHS):", "if False:"),
+        (f"{CORS} -k operators",),
+    ),
+    Mutant(
+        "CORS for every origin",
+        "any page uses the API from a visitor's browser",
+        edit(
+            "chatsystem/api/cors.py",
+            'if origin not in settings.CORS_ORIGINS:\n        return {"Vary": "Origin"}',
+            "if origin is None:\n        return {}",
+        ),
+        (f"{CORS} -k no_other_page",),
+    ),
+    Mutant(
+        "CORS without Vary",
+        "a cache gives a page the response that names another origin",
+        edit("chatsystem/api/cors.py", 'return {"Vary": "Origin"}', "return {}"),
+        (CORS,),
+    ),
+    Mutant(
+        "CORS within conditional requests",
+        "a page cannot read a 304",
+        edit("chatsystem/settings.py", CORS_FIRST, CORS_LAST),
+        (CORS,),
+    ),
+    Mutant(
+        "streams limited by rate",
+        "a page that reconnects uses up the requests of its application",
+        edit("chatsystem/api/rate_limit.py", r"(?!(?:chats/[0-9]+/)?events/?$)", ""),
+        (f"{RATE_LIMIT} -k events",),
     ),
 ]

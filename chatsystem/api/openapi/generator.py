@@ -47,13 +47,15 @@ SAMPLES = {
     "highlight": "Hello, <em>Élan</em>!",
     **dict.fromkeys(("status", "state", "database", "search", "workers"), "ok"),
     "count": 1,
+    "ticket": f"5d41402abc4b2a76b9719d911017c592.29.1795453507.1-2.{'x' * 43}",
+    "expires_at": "2026-11-23T22:05:07.000000Z",
     "created_at": "2026-11-23T21:05:07.012345Z",
     "last_request_time": "2026-11-23T21:05:07.012345Z",
 }
 AFTER_A_PATCH = {**SAMPLES, "last_request_time": "2026-11-23T21:09:00.500000Z"}
 
-#: Attempts to validate an invalid array, by the views that accept arrays.
-invalid_batches: dict[type, Sequence[Callable[[], object]]] = {}
+#: Attempts to validate an invalid body, besides a text that is invalid: by the views that accept more than one text.
+invalid_bodies: dict[type, Sequence[Callable[[], object]]] = {}
 
 
 class Generator(SchemaGenerator):
@@ -67,8 +69,10 @@ class Generator(SchemaGenerator):
             for message in (operation.get("requestBody", {}), *operation["responses"].values()):
                 for content in message.get("content", {}).values():
                     samples = AFTER_A_PATCH if method == "patch" else SAMPLES
+                    if "examples" in content:
+                        continue
                     if found := examples(content["schema"], described["components"]["schemas"], samples):
-                        content.setdefault("examples", found)
+                        content["examples"] = found
         return described
 
 
@@ -154,11 +158,15 @@ class AutoSchema(openapi.AutoSchema):
     def _invalid_bodies(self) -> list[Callable[[], object]]:
         """Returns an attempt to validate each kind of invalid body."""
         view: Any = self.view
-        (field,) = (field for field in view.serializer_class().fields.values() if not field.read_only)
-        texts: list[object] = [None, "", 7, "x" * (field.max_length + 1), "\0", "\ud800"]
-        bodies: list[object] = [{}, *({field.field_name: text} for text in texts), "text"]
+        bodies: list[object] = ["text"]
+        for field in view.serializer_class().fields.values():
+            if field.required:
+                bodies.append({})
+            if isinstance(field, Text) and not field.read_only:
+                texts: list[object] = [None, "", 7, "x" * ((field.max_length or 0) + 1), "\0", "\ud800"]
+                bodies += [{field.field_name: text} for text in texts]
         single = [lambda body=body: view.validated(SimpleNamespace(data=body)) for body in bodies]
-        return [*single, *invalid_batches.get(type(view), ())]
+        return [*single, *invalid_bodies.get(type(view), ())]
 
     def get_operation_id(self) -> str:
         name = type(self.view).__name__

@@ -1,0 +1,85 @@
+"""The routes of live delivery that Django serves: tickets, and a refusal in place of events. See docs/live.md."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+from django.http import HttpResponse
+from rest_framework import status
+from rest_framework.exceptions import ErrorDetail, ValidationError
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from applications.selectors import get_application
+from chats.selectors import existing_chats
+from chatsystem.api.idempotency import request_key
+from chatsystem.api.negotiation import AnyAccept
+from chatsystem.api.viewsets import EntityViewSet
+from live.errors import RETRY_SECONDS, NoEvents
+from live.serializers import TicketSerializer
+from live.tickets import issue
+
+EVENT_STREAM = "text/event-stream"
+
+
+class TicketViewSet(EntityViewSet):
+    serializer_class = TicketSerializer
+
+    def create(self, request: Request, token: str) -> Response:
+        """Issues a ticket for a browser.
+
+        It grants reading of the events of these chats, or of the whole application, until it expires, and nothing else.
+        Nothing is stored, so an Idempotency-Key has no effect: each request gets a fresh ticket.
+        """
+        fields = self.validated(request)
+        # Refuses an invalid key, as on every POST.
+        request_key(request)
+        get_application(token)
+        numbers: list[int] | None = fields.get("chats")
+        if numbers is not None:
+            refuse_unknown(numbers, existing_chats(token, numbers))
+        ticket, expires_at = issue(token, None if numbers is None else frozenset(numbers), fields["ttl"])
+        return Response(self.represent({"ticket": ticket, "expires_at": expires_at}), status=status.HTTP_201_CREATED)
+
+
+def refuse_unknown(numbers: Sequence[int], existing: Collection[int]) -> None:
+    """Raises a 400 that names the index of each number that does not exist."""
+    unknown = {
+        str(index): [ErrorDetail("There is no such chat.", "does_not_exist")]
+        for index, number in enumerate(numbers)
+        if number not in existing
+    }
+    if unknown:
+        raise ValidationError({"chats": unknown})
+
+
+class EventsView(APIView):
+    """Events. The live process serves them; where a request reaches Django instead, it is refused for the moment."""
+
+    content_negotiation_class = AnyAccept
+
+    def get(self, request: Request, **path: object) -> HttpResponse:
+        if wants_json(request.META.get("HTTP_ACCEPT", "")):
+            raise NoEvents
+        # A 200: EventSource gives up on any other status, and tries again after a stream that ended.
+        content = f"retry: {RETRY_SECONDS * 1000}\n\n"
+        return HttpResponse(content, content_type=EVENT_STREAM, headers={"Cache-Control": "no-store"})
+
+
+class ApplicationEvents(EventsView):
+    """Streams an application's events."""
+
+
+class ChatEvents(EventsView):
+    """Streams a chat's events."""
+
+
+class TicketEvents(EventsView):
+    """Streams the events that a ticket grants."""
+
+
+def wants_json(accept: str) -> bool:
+    """Tells whether the client asks for a long poll: its `Accept` names JSON, and no stream."""
+    named = accept.lower()
+    return "application/json" in named and EVENT_STREAM not in named
