@@ -1499,6 +1499,8 @@ MUTANTS = [
             "            pass\n",
         ),
         (FOLLOWING,),
+    ),
+    Mutant(
         "unsigned ticket",
         "a page reads any application and chat whose numbers it writes into its ticket",
         edit("live/tickets.py", "_signer().unsign(ticket)", 'ticket.rpartition(".")[0]'),
