@@ -64,7 +64,7 @@ def discard(dead: DeadEvent, by: str, reason: str) -> None:
     A `DiscardedEvent` records what it was, who discarded it and why.
     Raises DeadEvent.DoesNotExist if it was replayed or discarded meanwhile.
     """
-    with locked(dead.partition_id):
+    with locked(dead.partition_id) as row:
         dead = DeadEvent.objects.get(pk=dead.pk)
         discarded = DiscardedEvent(
             partition=dead.partition,
@@ -81,7 +81,9 @@ def discard(dead: DeadEvent, by: str, reason: str) -> None:
         # Under the lock, so that no replay changes what is left. Before the commit, since nothing would clean up the
         # pending entry of a dead event that is gone.
         instead = _newest_left(dead)
-        discarded.withdrawn = withdraw(dead.partition_id, dead.path, dead.arrival, dead.verb, instead)
+        withdrawn = withdraw(dead.partition_id, dead.path, dead.arrival, dead.verb, instead)
+        # A Redis that has lost its clock goes on behind what is stored.
+        discarded.withdrawn = max(withdrawn, row.drained_through + 1)
         discarded.save(force_insert=True)
 
 

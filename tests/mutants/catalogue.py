@@ -389,7 +389,7 @@ MUTANTS = [
     Mutant(
         "cached page of a discarded message",
         "a cached page shows what somebody has discarded",
-        edit("lua/withdraw.lua", "if clock then", "if false then"),
+        edit("lua/withdraw.lua", "redis.call('SET', clock_key, clock)\n", ""),
         (KEPT,),
     ),
     Mutant(
@@ -425,9 +425,10 @@ MUTANTS = [
         "a process that dies in between leaves a Redis that accepts and is not the owner",
         edit(
             "ownership.py",
-            "        name_owner(mine, list(rows))\n",
-            "        name_owner(mine, list(rows))\n"
-            "        _pass_fences(mine, {p: row.owner or mine for p, row in rows.items()}, locked, remembered)\n",
+            "        name_owner(mine, locked, previous)\n",
+            "        name_owner(mine, locked, previous)\n"
+            "        through = {row.pk: row.drained_through for row in passing}\n"
+            "        redis_guards.pass_fences(through, mine, previous, begun)\n",
         ),
         (OWNERSHIP,),
     ),
