@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.support.network import LOCAL, Host
-from tests.support.ports import free_port
+from tests.support.ports import reserve_port
 from tests.support.product import send
 from tests.support.services import packages
 from tests.support.services.mariadb import MariaDB
@@ -34,7 +34,10 @@ class Node(MariaDB):
     def __init__(self, folder: Path, host: Host = LOCAL) -> None:
         super().__init__(folder)
         self.host = host
-        self.group_port, self.transfer_port, self.copy_port = free_port(), free_port(), free_port()
+        # A node listens on the last two only while it catches up. A connection that had got such a port would end it.
+        self.reservations = [reserve_port() for _ in range(3)]
+        ports = (reservation.getsockname()[1] for reservation in self.reservations)
+        self.group_port, self.transfer_port, self.copy_port = ports
         self.options: list[str] = []
 
     def install(self) -> None:
@@ -174,3 +177,5 @@ class Galera:
         for node in self.nodes:
             if node.process is not None:
                 node.kill()
+            for reservation in node.reservations:
+                reservation.close()
