@@ -91,7 +91,34 @@ def test_a_node_without_a_quorum_is_told_as_a_database_that_is_down(cluster: Gal
         assert node.execute("SELECT 1") == [(1,)]
         assert dependencies()["database"] == "down: the server has no quorum (1047)"
 
-    node.await_synced()
+    cluster.reunite()
+    assert dependencies()["database"] == "ok"
+
+
+def test_nodes_that_wait_for_one_that_gave_up_store_again_after_what_the_runbook_says(
+    cluster: Galera, node: Node
+) -> None:
+    def isolate(node: Node, how: int) -> None:
+        node.execute(f"SET GLOBAL wsrep_provider_options='gmcast.isolate={how}'")
+
+    # Given nodes that do not see each other, and one that gives up meanwhile,
+    *others, gone = cluster.nodes
+    for each in cluster.nodes:
+        isolate(each, 1)
+    for each in cluster.nodes:
+        each.await_status("wsrep_cluster_status", "non-Primary")
+    isolate(gone, 2)
+    gone.await_status("wsrep_cluster_status", "Disconnected")
+
+    # when the others see each other again, then they are two of three, and have no quorum,
+    for each in others:
+        isolate(each, 0)
+    for each in others:
+        each.await_status("wsrep_cluster_size", "2")
+    assert dependencies()["database"] == "down: the server has no quorum (1047)"
+
+    # until an operator does what the runbook says.
+    assert cluster.reunite()
     assert dependencies()["database"] == "ok"
 
 

@@ -61,7 +61,8 @@ class Load:
         self.stopping, self.going = threading.Event(), threading.Event()
         self.going.set()
         self.failures: list[BaseException] = []
-        self.threads = [threading.Thread(target=self._run, args=(client,)) for client in range(clients)]
+        # A run that has failed ends, though a client may still repeat its request.
+        self.threads = [threading.Thread(target=self._run, args=(client,), daemon=True) for client in range(clients)]
         #: Each client holds its own lock during a request.
         self.turns = [threading.Lock() for _ in self.threads]
 

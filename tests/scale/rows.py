@@ -155,14 +155,14 @@ def measure(
     engine: str,
     fault: str,
     hosts: Sequence[Product],
-    strike: Callable[[], object],
+    strike: Callable[[], str | None],
     seconds: float,
-    why: str = "",
 ) -> Row:
     """Writes through all hosts, calls `strike` after a third of the time, and compares what is stored in the end.
 
     With several hosts, each client reads its writes from the next one. The longest time without an acknowledgement is
-    limited as a recovery of `make chaos` is. With `why`, the time that `strike` takes is allowed too.
+    limited as a recovery of `make chaos` is. If `strike` returns why nothing can be acknowledged while it lasts, the
+    time that it takes is allowed too.
     """
     path = stage.folder / "acknowledged.jsonl"
     log = TimedLog(path)
@@ -177,7 +177,7 @@ def measure(
     with storing_watched(hosts, loads, log):
         time.sleep(seconds / 3)
         struck = time.monotonic()
-        strike()
+        why = strike() or ""
         lasted = time.monotonic() - struck
         eventually(lambda: time.monotonic() > began + seconds and log.seen["ack"] >= ENOUGH, PATIENCE)
         gap = max(log.gap, time.monotonic() - log.last)

@@ -31,7 +31,7 @@ def _host(stage: Stage, state: str, replicas: int) -> Product:
     )
 
 
-def _sentinel(fault: str, strike: Callable[[Server], object], seconds: float) -> Row:
+def _sentinel(fault: str, strike: Callable[[Server], None], seconds: float) -> Row:
     with Stage() as stage:
         servers = [Server(stage.folder / "primary")]
         servers += [Server(stage.folder / f"replica{number}", servers[0]) for number in range(2)]
@@ -94,9 +94,11 @@ def cluster_primary_killed(seconds: float) -> Row:
 
 
 def cluster_primary_paused(seconds: float) -> Row:
-    why = "the promoted node has no replica, which REDIS_REPLICAS asks for, before the stopped one goes on"
-    fault = f"primary stopped for {PAUSE:.0f} s"
-    return _cluster(fault, lambda cluster: _pause(cluster.primaries[1]), seconds, why)
+    def strike(cluster: Cluster) -> str:
+        _pause(cluster.primaries[1])
+        return "the promoted node has no replica, which REDIS_REPLICAS asks for, before the stopped one goes on"
+
+    return _cluster(f"primary stopped for {PAUSE:.0f} s", strike, seconds)
 
 
 def cluster_resharded(seconds: float) -> Row:
@@ -110,12 +112,12 @@ def cluster_resharded(seconds: float) -> Row:
     return _cluster("slots of a third of the partitions moved", strike, seconds)
 
 
-def _cluster(fault: str, strike: Callable[[Cluster], object], seconds: float, why: str = "") -> Row:
+def _cluster(fault: str, strike: Callable[[Cluster], str | None], seconds: float) -> Row:
     with Stage() as stage:
         cluster = Cluster(stage.folder / "cluster", replicas=1)
         stage.callback(cluster.kill)
         host = _host(stage, cluster.url(), replicas=1)
-        return measure(stage, "Cluster, REDIS_REPLICAS=1", fault, [host], partial(strike, cluster), seconds, why)
+        return measure(stage, "Cluster, REDIS_REPLICAS=1", fault, [host], partial(strike, cluster), seconds)
 
 
 def several_one_killed(seconds: float) -> Row:

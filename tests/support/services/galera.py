@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from tests.support.network import LOCAL, Host
-from tests.support.ports import free_port
-from tests.support.product import send
+from tests.support.ports import reserve_port
+from tests.support.product import PATIENCE, send
 from tests.support.services import packages
 from tests.support.services.mariadb import MariaDB
 
@@ -27,6 +27,9 @@ TIMEOUTS = "evs.keepalive_period=PT0.5S;evs.suspect_timeout=PT2.5S;evs.inactive_
 
 POSITION = re.compile(r"Recovered position:? ([-\w]+:\d+)")
 
+#: Of docs/runbook.md.
+BOOTSTRAP = "SET GLOBAL wsrep_provider_options='pc.bootstrap=YES'"
+
 
 class Node(MariaDB):
     """One node. `group` lists the addresses of all nodes; a node without others founds a new cluster."""
@@ -34,7 +37,10 @@ class Node(MariaDB):
     def __init__(self, folder: Path, host: Host = LOCAL) -> None:
         super().__init__(folder)
         self.host = host
-        self.group_port, self.transfer_port, self.copy_port = free_port(), free_port(), free_port()
+        # A node listens on the last two only while it catches up. A connection that had got such a port would end it.
+        self.reservations = [reserve_port() for _ in range(3)]
+        ports = (reservation.getsockname()[1] for reservation in self.reservations)
+        self.group_port, self.transfer_port, self.copy_port = ports
         self.options: list[str] = []
 
     def install(self) -> None:
@@ -86,7 +92,7 @@ class Node(MariaDB):
     def shut_down(self) -> None:
         assert self.process is not None
         self.process.terminate()
-        self.process.wait()
+        self.process.wait(PATIENCE)
 
     @contextmanager
     def lagging(self) -> Iterator[None]:
@@ -100,6 +106,16 @@ class Node(MariaDB):
             session.query("UNLOCK TABLES")
             session.close()
             self.execute("SET GLOBAL wsrep_desync = OFF")
+
+    @property
+    def status(self) -> dict[str, str]:
+        """What the node says about the group, by the names of SHOW STATUS."""
+        return dict(self.execute("SHOW STATUS LIKE 'wsrep\\_%'"))
+
+    @property
+    def has_given_up(self) -> bool:
+        """Whether it has left the group for good. Its process goes on."""
+        return self.status["wsrep_cluster_status"] == "Disconnected"
 
     def await_status(self, name: str, value: str) -> None:
         deadline = time.monotonic() + 60
@@ -170,7 +186,48 @@ class Galera:
             for process in others:
                 send(process.pid, signal.SIGCONT)
 
+    def reunite(self) -> bool:
+        """Waits until the nodes have their quorum again, and returns whether that took an operator.
+
+        A node that was paused for longer than the timeouts may not agree with the others on who is there, and gives up.
+        They wait for it for ever (mariadb-corporation/galera#690). Then this does what the runbook says.
+        """
+        helped = False
+        deadline = time.monotonic() + PATIENCE
+        while not self._is_whole():
+            assert time.monotonic() < deadline, [node.status for node in self.nodes]
+            gone = [node for node in self.nodes if node.has_given_up]
+            left = [node for node in self.nodes if node not in gone]
+            # A node that still negotiates says that it is primary, and may give up too.
+            if gone and left and all(node.status["wsrep_evs_state"] == "OPERATIONAL" for node in left):
+                self._help(gone, left)
+                helped = True
+            time.sleep(0.1)
+        for node in self.nodes:
+            node.await_synced()
+        return helped
+
+    def _is_whole(self) -> bool:
+        whole = ("Primary", str(len(self.nodes)))
+        statuses = [node.status for node in self.nodes]
+        return all((status["wsrep_cluster_status"], status["wsrep_cluster_size"]) == whole for status in statuses)
+
+    def _help(self, gone: Sequence[Node], left: Sequence[Node]) -> None:
+        if all(node.status["wsrep_cluster_status"] != "Primary" for node in left):
+            newest = max(left, key=_committed)
+            assert _committed(newest) >= max(map(_committed, gone)), "the node that gave up has more than the others"
+            newest.execute(BOOTSTRAP)
+        for node in gone:
+            node.shut_down()
+            self.rejoin(node)
+
     def kill(self) -> None:
         for node in self.nodes:
             if node.process is not None:
                 node.kill()
+            for reservation in node.reservations:
+                reservation.close()
+
+
+def _committed(node: Node) -> int:
+    return int(node.status["wsrep_last_committed"])
