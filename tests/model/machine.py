@@ -578,17 +578,17 @@ class WritePath(RuleBasedStateMachine):
     def _follow(self) -> None:
         """Lets the reader of each application read on."""
         for token in self.expected.paths(0):
-            reader = self.readers.setdefault(token, Reader(token))
+            self.readers.setdefault(token, Reader(token))
+        # Those of applications that Redis has lost too.
+        for token, reader in self.readers.items():
             reader.follow(lambda: self.losses + self.discards, partial(self._entities_of, token))
 
     def _compare_shown(self) -> None:
         for token, reader in self.readers.items():
-            expected, unseen = (
-                self._entities_of(token),
-                {event.path for event in self.expected if not self._shown(event)},
-            )
+            unseen = {event.path for event in self.expected if not self._shown(event)}
             shown = {path: entity for path, entity in reader.shown.items() if path not in unseen}
-            expected = {path: entity for path, entity in expected.items() if path not in unseen}
+            listed = self._entities_of(token)
+            expected = {path: entity for path, entity in listed.items() if path not in unseen}
             assert shown == expected, f"the reader has {_difference(shown, expected)}"
 
     def _entities_of(self, token: str) -> dict[str, Entity]:
