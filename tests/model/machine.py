@@ -31,7 +31,7 @@ from chatsystem.writelog.append import Accepted, RequestKey, Write, run_append
 from chatsystem.writelog.counts import reconcile_due
 from chatsystem.writelog.drain import drain
 from chatsystem.writelog.events import CREATE, UPDATE, Event, depth, to_micros
-from chatsystem.writelog.exceptions import LogUnavailable, OutcomeUnknown, UnknownEntity
+from chatsystem.writelog.exceptions import LogUnavailable, OutcomeUnknown, Superseded, UnknownEntity
 from chatsystem.writelog.keys import Keys, partition_of
 from chatsystem.writelog.models import DeadEvent, DiscardedEvent, FeedRow, FormerTerm, Partition
 from chatsystem.writelog.reads import MAX_NUMBER, Window
@@ -327,7 +327,7 @@ class WritePath(RuleBasedStateMachine):
                 if step.interruption is None:
                     self._compare_shown()
             case "drain":
-                self._operate(step, lambda: drain([partition] if step.which % 2 else range(PARTITIONS)))
+                self._operate(step, lambda: self._drain([partition] if step.which % 2 else range(PARTITIONS)))
             case "take a hint" if self.world.hints:
                 # If the worker dies, the hint dies with it.
                 self.world.hints = 0
@@ -364,6 +364,11 @@ class WritePath(RuleBasedStateMachine):
             case _:
                 return
         self.world.steps[step.what] += 1
+
+    def _drain(self, partitions: Sequence[int]) -> None:
+        # Redis may have changed again while a process confirmed it. The next write or sweep confirms the new one.
+        with suppress(Superseded):
+            drain(partitions)
 
     def _reconcile(self) -> None:
         assert reconcile_due() == []
