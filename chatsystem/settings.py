@@ -78,6 +78,7 @@ INSTALLED_APPS = [
     "chatsystem",
     "chatsystem.writelog",
     "chatsystem.backoffice",
+    "chatsystem.website",
     "applications",
     "chats",
     "messages_app",
@@ -263,6 +264,11 @@ CELERY_BEAT_SCHEDULE = {
     "sample-totals": {"task": "writelog.sample", "schedule": every(2), "options": {"expires": 2}},
     "reconcile-counts": {"task": "writelog.reconcile", "schedule": every(30), "options": {"expires": 60}},
 }
+
+# Website --------------------------------------------------------------------------------------------------------------
+
+#: Whether /demo is served: a page on which people chat, for trials. `make run` sets it.
+DEMO = env.bool("DEMO", False)
 
 # Metrics --------------------------------------------------------------------------------------------------------------
 
