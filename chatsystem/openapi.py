@@ -8,6 +8,7 @@ from rest_framework import serializers
 from chatsystem.api.openapi import views
 from chatsystem.api.openapi.generator import ADMIN_KEY
 from chatsystem.monitoring import health, metrics
+from chatsystem.website import views as website
 
 STATE = "^(ok|(degraded|down): .+)$"
 
@@ -33,6 +34,20 @@ class Readiness(serializers.Serializer):
     dependencies = Dependencies()
 
 
+class Links(serializers.Serializer):
+    health = serializers.URLField()
+    docs = serializers.URLField()
+    openapi = serializers.URLField()
+    admin = serializers.URLField()
+    demo = serializers.URLField(required=False, help_text="Absent unless DEMO is set.")
+
+
+LINKS = {
+    "health": "https://chat.example.com/health/ready",
+    "docs": "https://chat.example.com/docs",
+    "openapi": "https://chat.example.com/openapi.json",
+    "admin": "https://chat.example.com/admin/",
+}
 READY = "Writes are accepted. `degraded`: another dependency is down or needs attention."
 UNAVAILABLE = "Writes are not accepted, or too many requests are queued."
 #: The server's own refusal has the common error shape.
@@ -54,3 +69,11 @@ extend_schema(
 )(metrics.metrics)
 extend_schema(responses={200: {"type": "object"}})(views.openapi)
 extend_schema(responses={(200, "text/html"): str})(views.docs)
+extend_schema(
+    responses={
+        (200, "application/json"): OpenApiResponse(Links, "The links, or a page.", [OpenApiExample("Links", LINKS)]),
+        (200, "text/html"): str,
+    }
+)(website.landing)
+# For people, and not on every server.
+extend_schema(exclude=True)(website.demo)

@@ -80,6 +80,7 @@ INSTALLED_APPS = [
     "chatsystem",
     "chatsystem.writelog",
     "chatsystem.backoffice",
+    "chatsystem.website",
     "applications",
     "chats",
     "messages_app",
@@ -268,6 +269,11 @@ CELERY_BEAT_SCHEDULE = {
     "reconcile-counts": {"task": "writelog.reconcile", "schedule": every(30), "options": {"expires": 60}},
     "trim-feed": {"task": "writelog.trim_feed", "schedule": every(600), "options": {"expires": 600}},
 }
+
+# Website --------------------------------------------------------------------------------------------------------------
+
+#: Whether /demo is served: a page on which people chat, for trials. `make run` sets it.
+DEMO = env.bool("DEMO", False)
 
 # Metrics --------------------------------------------------------------------------------------------------------------
 

@@ -15,6 +15,7 @@ urlpatterns = [
     path("", include("applications.urls")),
     path("", include("search.urls")),
     path("", include("live.urls")),
+    path("", include("chatsystem.website.urls")),
     *route("health/live", health.live, "live"),
     *route("health/ready", health.ready, "ready"),
     *route("metrics", metrics.metrics, "metrics"),

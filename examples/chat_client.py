@@ -9,11 +9,21 @@
     for message in chat.messages(app.token, support.number):
         print(message.number, message.body)
 
+    for event in chat.stream(app.token):
+        print(event)  # a MessageEvent or a ChatEvent, as soon as somebody writes
+
 The client retries a request after a 503, a 429 or a broken connection, for at most `patience` seconds. Each POST has
 an Idempotency-Key, the same in every try, so it is one write however often it is sent. A PATCH is repeated unchanged.
 Between tries the client waits for Retry-After, or backs off exponentially. Any other error raises `ApiError` at once.
 
-The client is thread-safe. Each thread has its own persistent connection.
+A stream never ends by itself: it reconnects where it was, and misses nothing. To show what is there and then follow it,
+take the position first:
+
+    position = chat.position(app.token)
+    shown = list(chat.messages(app.token, support.number))
+    for event in chat.stream(app.token, position=position): ...
+
+The client is thread-safe. Each thread has its own persistent connection, and each stream has one.
 """
 
 from __future__ import annotations
@@ -24,7 +34,8 @@ import random
 import threading
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Any, ClassVar, TypeVar
@@ -35,6 +46,9 @@ RETRIED = (429, 502, 503, 504)
 
 #: Seconds between two tries without Retry-After: the first wait, doubled each time up to the second.
 SHORTEST_WAIT, LONGEST_WAIT = 0.05, 5.0
+
+#: Seconds without a byte after which a stream's connection is dead. The server sends a heartbeat every 15 s.
+SILENCE = 45.0
 
 
 class ChatError(Exception):
@@ -51,6 +65,14 @@ class ApiError(ChatError):
 
 class Unanswered(ChatError):
     """No final response came in time. A write may have been accepted. Repeating it with the same key tells."""
+
+
+class StreamReset(ChatError):
+    """Events before `position` may be missing, or were taken back. Reload what you show, and stream from there."""
+
+    def __init__(self, position: str) -> None:
+        super().__init__("the stream cannot continue where it was; reload what you show")
+        self.position = position
 
 
 @dataclass(frozen=True)
@@ -92,7 +114,39 @@ class Hit:
     last_request_time: datetime
 
 
-T = TypeVar("T", Application, Chat, Message, Hit)
+@dataclass(frozen=True)
+class MessageEvent:
+    """A message was created or changed. A stream that begins at `position` continues after this event."""
+
+    position: str
+    chat_number: int
+    number: int
+    body: str
+    created_at: datetime
+    last_request_time: datetime
+
+
+@dataclass(frozen=True)
+class ChatEvent:
+    """A chat was created or renamed."""
+
+    position: str
+    number: int
+    title: str
+    created_at: datetime
+    last_request_time: datetime
+
+
+@dataclass(frozen=True)
+class Ticket:
+    """Lets a browser read events until `expires_at`, without the token."""
+
+    ticket: str
+    expires_at: datetime
+
+
+Event = MessageEvent | ChatEvent
+T = TypeVar("T", Application, Chat, Message, Hit, MessageEvent, ChatEvent, Ticket)
 
 
 class ChatClient:
@@ -165,6 +219,62 @@ class ChatClient:
         params = {name: value for name, value in where.items() if value is not None}
         return self._pages(Hit, f"/search/{quote(query, safe='')}", params, admin=application is None)
 
+    # Live
+
+    def position(self, token: str, chat: int | None = None) -> str:
+        """Returns where a stream of the application, or of one chat, begins now."""
+        path = f"/applications/{token}/chats" if chat is None else _messages(token, chat)
+        answer = self._ask("GET", f"{path}?limit=1", None, {}, admin=False)
+        if not answer.position:
+            raise ChatError("The server has no streams: its answer has no Stream-Position.")
+        return answer.position
+
+    def stream(
+        self,
+        token: str,
+        *,
+        chat: int | None = None,
+        position: str | None = None,
+        on_reset: Callable[[str], None] | None = None,
+    ) -> Iterator[Event]:
+        """Yields what is written from `position` on (default: from now on), in the application or in one chat.
+
+        It waits for events, and reconnects for as long as it takes. Each event has the newest version; versions that
+        were replaced meanwhile may be left out. If the server cannot continue at the position, it calls
+        `on_reset(new_position)` and goes on from there. Without `on_reset` it raises `StreamReset`.
+        """
+        # Asked for at once: from the first event on, the position is known, however often the connection breaks.
+        return self._events(token, chat, position or self.position(token, chat), on_reset)
+
+    def _events(
+        self, token: str, chat: int | None, position: str, on_reset: Callable[[str], None] | None
+    ) -> Iterator[Event]:
+        path = f"/applications/{token}" + ("" if chat is None else f"/chats/{chat}") + "/events"
+        wait = SHORTEST_WAIT
+        while True:
+            with closing(_EventSource(self._transport)) as source:
+                for frame in source.frames(f"{path}?{urlencode({'after': position})}"):
+                    wait = SHORTEST_WAIT
+                    position = frame.id or position
+                    if frame.event == "reset":
+                        position = json.loads(frame.data)["position"]
+                        if on_reset is None:
+                            raise StreamReset(position)
+                        on_reset(position)
+                    elif frame.data and frame.event == "message":
+                        yield _of(MessageEvent, {**json.loads(frame.data), "position": position})
+                    elif frame.event == "chat":
+                        yield _of(ChatEvent, {**json.loads(frame.data), "position": position})
+                pause = source.retry or wait * random.uniform(1, 1.5)
+            time.sleep(pause)
+            wait = min(wait * 2, LONGEST_WAIT)
+
+    def create_ticket(self, token: str, *, chats: Sequence[int] | None = None, ttl: int | None = None) -> Ticket:
+        """Creates a ticket for a browser: for `ttl` seconds, of these chats or of the whole application."""
+        given = {"chats": chats and list(chats), "ttl": ttl}
+        data = {name: value for name, value in given.items() if value is not None}
+        return _of(Ticket, self._post(f"/applications/{token}/tickets", data, None))
+
     # Requests
 
     def _get(self, path: str, *, admin: bool = False) -> Any:
@@ -185,6 +295,9 @@ class ChatClient:
             following = f"{path}?{urlsplit(page['next']).query}" if page["next"] else ""
 
     def _call(self, method: str, path: str, data: Any, headers: dict[str, str], admin: bool) -> Any:
+        return json.loads(self._ask(method, path, data, headers, admin).content)
+
+    def _ask(self, method: str, path: str, data: Any, headers: dict[str, str], admin: bool) -> _Answer:
         if data is not None:
             headers |= {"Content-Type": "application/json"}
         if admin and self._admin_key:
@@ -195,7 +308,7 @@ class ChatClient:
         while True:
             answer = self._transport.ask(method, path, body, headers)
             if answer.status // 100 == 2:
-                return json.loads(answer.content)
+                return answer
             if answer.status and answer.status not in RETRIED:
                 raise _api_error(answer)
             # Jitter, so that clients that were rejected together do not return together.
@@ -213,6 +326,7 @@ class _Answer:
     status: int
     content: bytes
     retry_after: float = 0.0
+    position: str = ""
 
     def __str__(self) -> str:
         return f"status {self.status}" if self.status else self.content.decode()
@@ -227,22 +341,79 @@ class _Transport:
         parts = urlsplit(base)
         if parts.scheme not in self.KINDS or not parts.hostname:
             raise ValueError(f"not the address of a server: {base!r}")
-        self._host, self._port, self._prefix = parts.hostname, parts.port, parts.path
+        self._host, self._port, self.prefix = parts.hostname, parts.port, parts.path
         self._kind, self._timeout = self.KINDS[parts.scheme], timeout
         self._own = threading.local()
+
+    def connect(self, timeout: float) -> http.client.HTTPConnection:
+        return self._kind(self._host, self._port, timeout=timeout)
 
     def ask(self, method: str, path: str, body: bytes | None, headers: dict[str, str]) -> _Answer:
         connection = getattr(self._own, "connection", None)
         if connection is None:
-            connection = self._own.connection = self._kind(self._host, self._port, timeout=self._timeout)
+            connection = self._own.connection = self.connect(self._timeout)
         try:
-            connection.request(method, self._prefix + path, body, headers)
-            response = connection.getresponse()
-            return _Answer(response.status, response.read(), _seconds(response.headers.get("Retry-After")))
+            connection.request(method, self.prefix + path, body, headers)
+            return _answer(response := connection.getresponse(), response.read())
         except (OSError, http.client.HTTPException) as error:
             # The next request reopens it.
             connection.close()
             return _Answer(0, f"no answer ({type(error).__name__})".encode())
+
+
+@dataclass
+class _Frame:
+    """One frame of a stream. A heartbeat has only an id."""
+
+    id: str = ""
+    event: str = "message"
+    data: str = ""
+
+
+class _EventSource:
+    """One connection of a stream of server-sent events."""
+
+    def __init__(self, transport: _Transport) -> None:
+        self._transport = transport
+        self._connection = transport.connect(SILENCE)
+        #: Seconds to wait before the next connection, as the server says; 0 if it says nothing.
+        self.retry = 0.0
+
+    def frames(self, path: str) -> Iterator[_Frame]:
+        """Yields complete frames until the connection ends. Raises `ApiError` if the server refuses for good."""
+        try:
+            self._connection.request("GET", self._transport.prefix + path, headers={"Accept": "text/event-stream"})
+            response = self._connection.getresponse()
+            if response.status != 200:
+                answer = _answer(response, response.read())
+                if answer.status not in RETRIED:
+                    raise _api_error(answer)
+                self.retry = answer.retry_after
+                return
+            frame = _Frame()
+            # Half a line, and half a frame, are left alone: they come again after a reconnect.
+            while (line := response.readline()).endswith(b"\n"):
+                text = line.decode().rstrip("\r\n")
+                if not text:
+                    yield frame
+                    frame = _Frame()
+                    continue
+                name, _, value = text.partition(":")
+                value = value.removeprefix(" ")
+                if name == "retry" and value.isdecimal():
+                    self.retry = int(value) / 1000
+                elif name in ("id", "event", "data"):
+                    setattr(frame, name, value)
+        except (OSError, http.client.HTTPException):
+            return
+
+    def close(self) -> None:
+        self._connection.close()
+
+
+def _answer(response: http.client.HTTPResponse, content: bytes) -> _Answer:
+    headers = response.headers
+    return _Answer(response.status, content, _seconds(headers.get("Retry-After")), headers.get("Stream-Position") or "")
 
 
 def _seconds(retry_after: str | None) -> float:
@@ -262,7 +433,7 @@ def _api_error(answer: _Answer) -> ApiError:
 def _of(kind: type[T], data: dict[str, Any]) -> T:
     """Returns the entity. It ignores fields that a newer server may add."""
     known = {field.name: data[field.name] for field in fields(kind)}
-    for moment in ("created_at", "last_request_time"):
+    for moment in known.keys() & {"created_at", "last_request_time", "expires_at"}:
         # Python 3.10 does not parse a Z.
         known[moment] = datetime.fromisoformat(known[moment].replace("Z", "+00:00"))
     return kind(**known)

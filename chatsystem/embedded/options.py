@@ -21,6 +21,8 @@ class Options:
     workers: int
     #: False when REDIS_URL names a Redis, which is not started here.
     own_redis: bool
+    #: True unless DEMO says otherwise: `make run` is where people try the product.
+    demo: bool
 
     @classmethod
     def from_environ(cls) -> Options:
@@ -31,6 +33,7 @@ class Options:
             data_dir=DataDir.from_environ(),
             workers=env.int("WORKERS", 5, validate=validate.Range(1, 64)),
             own_redis=not given("REDIS_URL"),
+            demo=env.bool("DEMO", True),
         )
 
     @property
@@ -56,6 +59,7 @@ class Options:
             "BACKGROUND_WORKER": str(self.workers > 1).lower(),
             "BIND": self.bind,
             "DATA_DIR": str(self.data_dir.root),
+            "DEMO": str(self.demo).lower(),
             "DJANGO_SETTINGS_MODULE": "chatsystem.settings",
             # Redis ends when the locale is not installed. Python would take its encoding from the locale.
             "LC_ALL": "C",

@@ -273,6 +273,7 @@ def greeting(options: Options, trouble: str) -> str:
     chosen = f" DATA_DIR={shlex.quote(os.environ['DATA_DIR'])}" if given("DATA_DIR") else ""
     listens = f"{options.netloc}{', every address of this machine' if options.everywhere else ''}"
     curl = f"curl{_headers()}"
+    demo = f"  Chat       {options.url}/demo shows it, live\n" if options.demo else ""
     degraded = f"\n  Degraded   {trouble}" if trouble else ""
     return f"""
 The chat backend is ready: {options.url}
@@ -280,7 +281,7 @@ The chat backend is ready: {options.url}
   Listens    {listens}
   Try it     {curl} -d '{{"name": "My app"}}' -H 'Content-Type: application/json' {options.url}/applications
              {curl} {options.url}/applications
-  Read       {options.url}/docs lists every request and lets you try it
+{demo}  Read       {options.url}/docs lists every request and lets you try it
   Admin      make admin{chosen} creates a user for {options.url}/admin/
   Data       {options.data_dir.root}
   Logs       {options.data_dir.logs}

@@ -23,6 +23,8 @@ OK = "ok"
 #: It works, but needs attention.
 DEGRADED = "degraded: "
 DOWN = "down: "
+#: The status while no write is accepted.
+UNAVAILABLE = "unavailable"
 
 #: Seconds until readiness answers. A load balancer treats a slow answer as down.
 PATIENCE = 2.0
@@ -54,14 +56,21 @@ def ready(request: Request) -> JsonResponse:
 
     For load balancers and people. It names no addresses or secrets.
     """
-    states = dependencies()
-    # Writes need only the state Redis. The rest catches up when it is back.
-    accepting = not states["state"].startswith(DOWN)
-    status = "unavailable" if not accepting else "ok" if set(states.values()) == {OK} else "degraded"
+    status, states = readiness()
+    accepting = status != UNAVAILABLE
     response = JsonResponse({"status": status, "dependencies": states}, status=200 if accepting else 503)
     if not accepting:
         response["Retry-After"] = "1"
     return response
+
+
+def readiness() -> tuple[str, dict[str, str]]:
+    """Returns the status, "ok", "degraded" or UNAVAILABLE, and each dependency's state."""
+    states = dependencies()
+    # Writes need only the state Redis. The rest catches up when it is back.
+    if states["state"].startswith(DOWN):
+        return UNAVAILABLE, states
+    return "ok" if set(states.values()) == {OK} else "degraded", states
 
 
 def dependencies() -> dict[str, str]:

@@ -50,11 +50,9 @@ ROUTES = ["/applications/{token}", "/applications/{token}/chats", "/applications
 @pytest.mark.parametrize(
     "path",
     [
-        "/",
         "/nowhere",
         "/applications.json",
         "/applications//",
-        "//applications",
         "/Applications",
         "/%00",
         "/%ff",

@@ -94,6 +94,7 @@ WRONG = [
     ("DATABASE_URL", "mysql://user:[s3cret@host/name"),
     ("DATA_DIR", "~nobody-of-that-name/data"),
     ("DEBUG", "perhaps"),
+    ("DEMO", "sometimes"),
     ("ELASTICSEARCH_INDEX_PREFIX", "_messages"),
     ("ELASTICSEARCH_INDEX_PREFIX", "a b"),
     ("ELASTICSEARCH_INDEX_PREFIX", "a,b"),

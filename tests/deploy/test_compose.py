@@ -283,4 +283,5 @@ def test_the_image_contains_exactly_the_named_files() -> None:
 
     assert "*" in lines
     named = {line.removeprefix("!") for line in lines if line.startswith("!")}
-    assert named == {*packages, "manage.py", "requirements/server.lock"}
+    # The demo's page loads the client.
+    assert named == {*packages, "examples/chat-client.js", "manage.py", "requirements/server.lock"}

@@ -17,7 +17,8 @@ from chatsystem.embedded.options import Options
 
 @pytest.fixture
 def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> pytest.MonkeyPatch:
-    for name in ("BIND", "PORT", "ADMIN_API_KEY", "ALLOWED_HOSTS", "HTTPS_ONLY", "REDIS_URL", "CELERY_BROKER_URL"):
+    names = ("BIND", "PORT", "ADMIN_API_KEY", "ALLOWED_HOSTS", "DEMO", "HTTPS_ONLY", "REDIS_URL", "CELERY_BROKER_URL")
+    for name in names:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("DATA_DIR", str(tmp_path / "data"))
     return monkeypatch
@@ -35,6 +36,16 @@ def test_it_shows_the_address(environment: pytest.MonkeyPatch) -> None:
 
     assert "ready: http://127.0.0.1:9000\n" in greeting()
     assert "Listens    0.0.0.0:9000, every address of this machine\n" in greeting()
+
+
+def test_it_leads_to_the_demo_unless_that_is_off(environment: pytest.MonkeyPatch) -> None:
+    assert "  Chat       http://127.0.0.1:8000/demo shows it, live\n" in greeting()
+    assert Options.from_environ().environ()["DEMO"] == "true"
+
+    environment.setenv("DEMO", "0")
+
+    assert "/demo" not in greeting()
+    assert Options.from_environ().environ()["DEMO"] == "false"
 
 
 def test_its_commands_send_the_headers_that_the_settings_require(environment: pytest.MonkeyPatch) -> None:

@@ -18,12 +18,12 @@ from pathlib import Path
 
 import pytest
 
-from examples.chat_client import ApiError, ChatClient, Unanswered
+from examples.chat_client import ApiError, ChatClient, ChatEvent, MessageEvent, Unanswered
 from tests.support.ports import free_port
-from tests.support.product import BASE_DIR, Product, children, eventually, kill
+from tests.support.product import BASE_DIR, PATIENCE, Product, children, eventually, kill
 
 ADMIN_KEY = "k" * 43
-WEB, REDIS = " gunicorn ", "bin/redis-server "
+WEB, LIVE, REDIS = " chatsystem.wsgi", " live.asgi", "bin/redis-server "
 
 
 @pytest.fixture(scope="module")
@@ -202,6 +202,73 @@ def test_each_message_is_posted_once_whatever_is_killed_in_the_middle(
 
     for number, posted in zip(chats, posting, strict=True):
         assert [message.body for message in client.messages(token, number)] == posted.result()
+
+
+def kill_live(product: Product) -> None:
+    # It may be on its way back from the kill before.
+    eventually(lambda: bool(product.pids(LIVE)))
+    product.signal(LIVE, signal.SIGKILL)
+
+
+@pytest.mark.parametrize("fault", [kill_live, kill_web, restart_redis])
+def test_a_stream_delivers_each_message_once_whatever_is_killed_in_the_middle(
+    product: Product, client: ChatClient, chat: tuple[str, int], fault: Callable[[Product], None]
+) -> None:
+    # Given a stream of a chat that has messages already, and a chat that it does not show,
+    token, number = chat
+    other = client.create_chat(token, "another").number
+    client.create_message(token, number, "before")
+    stream = client.stream(token, chat=number)
+    seen: list[MessageEvent] = []
+
+    def follow() -> None:
+        for event in stream:
+            assert isinstance(event, MessageEvent)
+            seen.append(event)
+            if event.body == "the end":
+                return
+
+    with ThreadPoolExecutor(1) as pool:
+        following = pool.submit(follow)
+
+        # when others write and something is killed,
+        for batch in range(4):
+            client.create_messages(token, number, [f"{batch}:{each}" for each in range(100)])
+            client.create_message(token, other, "elsewhere")
+            if batch < 3:
+                fault(product)
+        client.create_message(token, number, "the end")
+        following.result(PATIENCE)
+
+    # then each message came once, and in order.
+    expected = [f"{batch}:{each}" for batch in range(4) for each in range(100)]
+    assert [event.body for event in seen] == [*expected, "the end"]
+    assert [event.number for event in seen] == list(range(2, 403))
+    assert {event.chat_number for event in seen} == {number}
+    assert [message.last_request_time for message in client.messages(token, number, after=1)] == [
+        event.last_request_time for event in seen
+    ]
+
+
+def test_a_stream_of_an_application_tells_of_chats_and_edits_and_continues_where_it_was(
+    client: ChatClient, chat: tuple[str, int]
+) -> None:
+    token, number = chat
+    position = client.position(token)
+    client.create_message(token, number, "first")
+    client.rename_chat(token, number, "renamed")
+
+    first = list(itertools.islice(client.stream(token, position=position), 2))
+    client.change_message(token, number, 1, "changed")
+    rest = list(itertools.islice(client.stream(token, position=first[-1].position), 1))
+
+    events = [first[0], first[1], rest[0]]
+    assert [getattr(event, "body", None) or getattr(event, "title", None) for event in events] == [
+        "first",
+        "renamed",
+        "changed",
+    ]
+    assert [type(event) for event in events] == [MessageEvent, ChatEvent, MessageEvent]
 
 
 def test_a_request_that_outlived_its_process_is_one_write_under_its_own_key(

@@ -21,6 +21,9 @@ MOVE = "tests/commands/test_move_partitions.py"
 SCRIPTS = "tests/writelog/test_scripts.py"
 IDEMPOTENCY = "tests/api/test_idempotency.py"
 ISOLATION = "tests/api/test_isolation.py"
+CLIENT_JS = "tests/examples/test_chat_client_js.py"
+CLIENT_PY = "tests/examples/test_chat_client_stream.py"
+DEMO = "tests/website/test_in_a_browser.py"
 KEPT = "tests/api/test_response_cache.py"
 RECEIVING = "tests/server/test_receiving.py"
 READS = "tests/api/test_read_your_writes.py"
@@ -47,6 +50,7 @@ SHARDS = "tests/search/test_shards.py"
 TICKETS = "tests/live/test_tickets.py"
 MODEL = "tests/model --hypothesis-profile=mutants"
 PREFLIGHT = "tests/embedded/test_preflight.py"
+PAGES = "tests/website/test_pages.py"
 RUN = "tests/embedded/test_run.py"
 KILLS = "tests/faults/test_sigkill_everything.py"
 
@@ -1382,6 +1386,94 @@ MUTANTS = [
             'if any(value == "close"',
         ),
         (f"{RECEIVING} -k stands_beside_it",),
+    ),
+    Mutant(
+        "stream of the Python client from its beginning",
+        "after each reconnect a program handles everything again",
+        edit("examples/chat_client.py", "position = frame.id or position\n", "pass\n"),
+        (CLIENT_PY,),
+    ),
+    Mutant(
+        "half a frame taken by the Python client",
+        "the position moves past an event of which only the id arrived",
+        edit(
+            "examples/chat_client.py",
+            "setattr(frame, name, value)",
+            "setattr(frame, name, value)\n                    yield frame",
+        ),
+        (CLIENT_PY,),
+    ),
+    Mutant(
+        "reset unseen by the Python client",
+        "a program goes on with what was taken back, or without what is missing",
+        edit("examples/chat_client.py", "raise StreamReset(position)", "continue"),
+        (f"{CLIENT_PY} -k reset",),
+    ),
+    Mutant(
+        "Python client without a beginning",
+        "what is written before the first event of a broken connection is missing",
+        edit("examples/chat_client.py", "position or self.position(token, chat)", 'position or ""'),
+        (CLIENT_PY,),
+    ),
+    Mutant(
+        "stream of the JavaScript client from its beginning",
+        "a page that helps its browser to reconnect shows old versions again",
+        edit("examples/chat-client.js", 'this.#position = kind === "reset" ? data.position : position;', ""),
+        (f"{CLIENT_JS} -k gave_up",),
+    ),
+    Mutant(
+        "JavaScript client that leaves it to the browser",
+        "a page is silent for ever after one 502",
+        edit("examples/chat-client.js", "source.readyState === 2 ? done() :", "source.readyState === 3 ? done() :"),
+        (f"{CLIENT_JS} -k gave_up",),
+    ),
+    Mutant(
+        "JavaScript client without polling",
+        "a page behind a proxy that holds streams back shows nothing",
+        edit("examples/chat-client.js", "this.#pollUntil = Date.now() + POLL_FOR;", ""),
+        (f"{CLIENT_JS} -k do_not_get_through",),
+    ),
+    Mutant(
+        "ticket used until it is refused",
+        "a page has no stream while its ticket is renewed",
+        edit("examples/chat-client.js", "- Date.now() - MARGIN ||", "- Date.now() + MARGIN ||"),
+        (f"{CLIENT_JS} -k renewed",),
+    ),
+    Mutant(
+        "message of the demo as HTML",
+        "who writes a message runs a script where the others read it",
+        edit(
+            "chatsystem/website/static/website/pane.js",
+            'row.querySelector(".body").textContent = message.body;',
+            'row.querySelector(".body").innerHTML = message.body;',
+        ),
+        (f"{DEMO} -k other_sees",),
+    ),
+    Mutant(
+        "list over stream in the demo",
+        "an edit disappears when the list of an earlier moment arrives",
+        edit(
+            "chatsystem/website/static/website/pane.js",
+            "known && known.last_request_time >= message.last_request_time ? known : message",
+            "message",
+        ),
+        (f"{DEMO} -k older_than",),
+    ),
+    Mutant(
+        "demo from its beginning",
+        "who comes back online sees nothing of what was written meanwhile",
+        edit(
+            "chatsystem/website/static/website/pane.js",
+            "this.#position = this.#stream.position;",
+            'this.#position = "";',
+        ),
+        (f"{DEMO} -k offline",),
+    ),
+    Mutant(
+        "demo everywhere",
+        "a server on the internet serves a page that nobody has switched on",
+        edit("chatsystem/website/views.py", "if not settings.DEMO:", "if False:"),
+        (PAGES,),
     ),
     Mutant(
         "JSON's policy on a page's 304",

@@ -105,16 +105,19 @@ def page_of(serializer: type[serializers.Serializer], **fields: serializers.Fiel
 
 def without_trailing_slashes(endpoints: list[tuple]) -> list[tuple]:
     """Drops the routes with a trailing slash, which duplicate the others."""
-    return [endpoint for endpoint in endpoints if not endpoint[0].endswith("/")]
+    return [endpoint for endpoint in endpoints if endpoint[0] == "/" or not endpoint[0].endswith("/")]
 
 
 class AutoSchema(openapi.AutoSchema):
     """Describes an operation with every status, header and error code that it can have."""
 
-    def get_operation(self, *args: Any) -> dict[str, Any]:
+    def get_operation(self, *args: Any) -> dict[str, Any] | None:
+        """Returns None for a view that is excluded."""
         #: What a viewset does. Other views have none.
         self.action = getattr(self.view, "action", "")
         operation: Any = super().get_operation(*args)
+        if operation is None:
+            return None
         operation["parameters"].sort(key=lambda parameter: LOCATIONS.index(parameter["in"]))
         if "requestBody" in operation:
             # A missing body counts as an empty object, and each operation needs a field.
