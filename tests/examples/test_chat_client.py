@@ -23,7 +23,7 @@ from tests.support.ports import free_port
 from tests.support.product import BASE_DIR, Product, children, eventually, kill
 
 ADMIN_KEY = "k" * 43
-WEB, REDIS = " gunicorn ", "bin/redis-server "
+WEB, REDIS = "chatsystem.wsgi", "bin/redis-server "
 
 
 @pytest.fixture(scope="module")
