@@ -47,7 +47,12 @@ PARENTS, EVENTS = 24_000, 100_000
 PAGES = 1_000
 Row = tuple[Any, ...]
 
-PROCESSES = {"web": " gunicorn ", "worker": "celery_app worker ", "beat": "celery_app beat ", "Redis": "redis-server "}
+PROCESSES = {
+    "web": "chatsystem.wsgi",
+    "worker": "celery_app worker ",
+    "beat": "celery_app beat ",
+    "Redis": "redis-server ",
+}
 
 
 def table(header: str, rows: list[Row]) -> None:

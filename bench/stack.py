@@ -40,7 +40,7 @@ from tests.support.product import BASE_DIR, Product, children, eventually
 from tests.support.services.database_server import DatabaseServer
 from tests.support.services.elasticsearch import Node
 
-WEB, WORKER, BEAT = " gunicorn ", "celery_app worker ", "celery_app beat "
+WEB, WORKER, BEAT = "wsgi", "celery_app worker ", "celery_app beat "
 
 #: The applications and chats that receive messages: several, to avoid contention for one row, and parallel drains.
 APPLICATIONS, CHATS = 8, 4

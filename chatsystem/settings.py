@@ -51,6 +51,9 @@ ADMIN_API_KEY = given("ADMIN_API_KEY")
 RATE_LIMIT = env.float("RATE_LIMIT", 0.0, validate=validate.Range(min=0, max=1_000_000))
 RATE_LIMIT_BURST = env.int("RATE_LIMIT_BURST", 100, validate=validate.Range(min=1, max=1_000_000_000))
 
+#: Open streams and long polls of each application, in each live process.
+STREAMS_PER_APPLICATION = env.int("STREAMS_PER_APPLICATION", 5_000, validate=validate.Range(min=1, max=1_000_000))
+
 #: True behind a proxy that terminates TLS and sets X-Forwarded-Proto.
 HTTPS_ONLY = env.bool("HTTPS_ONLY", False)
 SECURE_SSL_REDIRECT = HTTPS_ONLY

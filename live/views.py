@@ -58,6 +58,8 @@ class EventsView(APIView):
     """Events. The live process serves them; where a request reaches Django instead, it is refused for the moment."""
 
     content_negotiation_class = AnyAccept
+    # Not HEAD either: Django would answer it as a GET. The live process refuses the same methods.
+    http_method_names = ["get"]
 
     def get(self, request: Request, **path: object) -> HttpResponse:
         if wants_json(request.META.get("HTTP_ACCEPT", "")):

@@ -52,6 +52,29 @@ def gunicorn_worker() -> None:
     assert "if not conn.initialized and" in inspect.getsource(ThreadWorker.handle)
 
 
+def gunicorn_asgi() -> None:
+    from gunicorn.asgi.protocol import ASGIProtocol
+    from gunicorn.workers import gasgi
+
+    worker = inspect.getsource(gasgi.ASGIWorker)
+    # The protocol is looked up in the module. Servers besides asyncio's are closed and waited for like those.
+    assert "lambda: ASGIProtocol(self)" in worker
+    assert "if not self.servers:" in worker
+    assert "server.close()" in worker
+    assert "server.wait_closed()" in worker
+    assert parameters(gasgi.ASGIWorker.handle_exit_signal) == parameters(gasgi.ASGIWorker._serve) == ["self"]
+    assert parameters(ASGIProtocol.connection_made) == ["self", "transport"]
+    assert parameters(ASGIProtocol.data_received) == ["self", "data"]
+    assert parameters(ASGIProtocol.connection_lost) == ["self", "exc"]
+    assert parameters(ASGIProtocol._on_headers_complete) == parameters(ASGIProtocol._close_transport) == ["self"]
+    assert parameters(ASGIProtocol._build_http_scope) == ["self", "request", "sockname", "peername"]
+    assert parameters(ASGIProtocol._send_error_response) == ["self", "status", "message", "extra_headers"]
+    assert parameters(ASGIProtocol._is_websocket_upgrade) == ["self", "request"]
+    assert parameters(ASGIProtocol._safe_write) == ["self", "data"]
+    # A client that has gone ends its stream: the task is cancelled at once.
+    assert "self._task.cancel()" in inspect.getsource(ASGIProtocol.connection_lost)
+
+
 #: Methods that the worker overrides, and their parameters.
 STEPS = {
     "accept": ["listener"],
@@ -265,6 +288,7 @@ def elasticsearch_mapping() -> None:
 CHECKS: list[Callable[[], None]] = [
     gunicorn_response,
     gunicorn_worker,
+    gunicorn_asgi,
     gunicorn_sockets,
     gunicorn_parser,
     gunicorn_errors,
@@ -335,7 +359,7 @@ def sources(package: str) -> Iterator[Path]:
 def private_names(file: Path) -> set[str]:
     """Returns the private names that the file takes from other packages: those that it does not define itself."""
     nodes = list(ast.walk(ast.parse(file.read_text())))
-    own = {node.name for node in nodes if isinstance(node, ast.FunctionDef | ast.ClassDef)}
+    own = {node.name for node in nodes if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)}
     own |= {node.attr for node in nodes if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store)}
     own |= {node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
     own |= {node.target.id for node in nodes if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name)}

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from typing import Protocol
 
+from django.http import QueryDict
 from django.utils.encoding import escape_uri_path
 from rest_framework.exceptions import ValidationError
 from rest_framework.request import Request
@@ -13,12 +15,19 @@ from chatsystem.writelog.reads import MAX_NUMBER
 DIGITS = re.compile(r"0|[1-9][0-9]{0,18}")
 
 
+class HasQuery(Protocol):
+    """A request of DRF, or one of the live process."""
+
+    @property
+    def query_params(self) -> QueryDict: ...
+
+
 def invalid(name: str, message: str) -> ValidationError:
     """Returns a 400 that names the parameter or header."""
     return ValidationError({name: [message]})
 
 
-def single(request: Request, name: str) -> str | None:
+def single(request: HasQuery, name: str) -> str | None:
     """Returns the parameter's value, or None when it is absent. Raises 400 when it is repeated."""
     values = request.query_params.getlist(name)
     if len(values) > 1:
@@ -26,7 +35,7 @@ def single(request: Request, name: str) -> str | None:
     return values[0] if values else None
 
 
-def integer(request: Request, name: str, default: int | None, low: int, high: int = MAX_NUMBER) -> int | None:
+def integer(request: HasQuery, name: str, default: int | None, low: int, high: int = MAX_NUMBER) -> int | None:
     """Returns the parameter as a number from `low` to `high`, or `default` when it is absent. Raises 400."""
     text = single(request, name)
     if text is None:

@@ -12,7 +12,7 @@ from django.core.cache import cache
 from chatsystem.backoffice import job_runs
 from chatsystem.cache import with_fallback
 from chatsystem.search_interface import search
-from chatsystem.writelog import redis_guards, rollback_guard, stats, stream
+from chatsystem.writelog import live_stats, redis_guards, rollback_guard, stats, stream
 from chatsystem.writelog.counts import last_reconcile
 from chatsystem.writelog.models import DeadEvent
 from chatsystem.writelog.redis_client import of_reachable
@@ -29,6 +29,7 @@ def snapshot() -> dict[str, Any]:
     """Returns all parts. A part is None while its source is down."""
     return {
         "log": _or_none(_log),
+        "live": _or_none(_live),
         "database": _or_none(_database),
         "index": _or_none(_index),
         "reconcile": _reconcile(),
@@ -63,6 +64,15 @@ def _workers() -> bool:
     except stats.WorkersSilent:
         return False
     return True
+
+
+def _live() -> dict[str, int]:
+    found = live_stats.processes().values()
+    return {
+        "processes": len(found),
+        "streams": sum(each.open for each in found),
+        "bytes": sum(each.backlog for each in found),
+    }
 
 
 def _database() -> dict[str, Any]:

@@ -66,9 +66,19 @@ class DataDir:
 
     @property
     def redis_socket(self) -> Path:
-        """The Unix socket of the state Redis: in DATA_DIR, or in TEMPORARY when that path is too long."""
-        socket = self.run / "redis.sock"
-        if len(os.fsencode(socket)) <= MAX_SOCKET_PATH:
+        """The Unix socket of the state Redis."""
+        return self._socket("redis.sock")
+
+    @property
+    def live_socket(self) -> Path:
+        """The Unix socket through which web processes hand connections to the live process of their host."""
+        return self._socket("live.sock")
+
+    def _socket(self, name: str) -> Path:
+        """Returns a path in DATA_DIR, or in TEMPORARY when that path would be too long."""
+        socket = self.run / name
+        # As long as the longest name of a socket, so that all are in one folder.
+        if len(os.fsencode(self.run / "redis.sock")) <= MAX_SOCKET_PATH:
             return socket
         digest = hashlib.sha256(os.fsencode(self.root)).hexdigest()[:16]
-        return TEMPORARY / f"chatsystem-{os.getuid()}-{digest}" / "redis.sock"
+        return TEMPORARY / f"chatsystem-{os.getuid()}-{digest}" / name

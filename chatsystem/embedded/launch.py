@@ -31,11 +31,11 @@ def main(program: str) -> None:
     with_signal = signal.SIGTERM if program in ("supervisord", "migrate") else signal.SIGKILL
     end_with_parent(with_signal, parent=int(os.environ[PARENT]))
     data_dir = DataDir(Path(os.environ["DATA_DIR"]))
-    if program in ("redis", "web", "worker", "background", "beat"):
+    if program in ("redis", "web", "live", "worker", "background", "beat"):
         pace(data_dir.run / f"{program}.started")
     if program == "redis":
         hold_redis_lock(data_dir)
-    if program in ("web", "worker", "background", "beat") and os.environ["OWN_REDIS"] == "true":
+    if program in ("web", "live", "worker", "background", "beat") and os.environ["OWN_REDIS"] == "true":
         wait_for_redis(data_dir)
     # With an arena for each thread, each would keep the memory of its largest request. A fixed threshold is needed
     # too: malloc would raise it when a large block is freed, and take the next large blocks from an arena (mallopt(3)).
@@ -60,6 +60,8 @@ def command(program: str, data_dir: DataDir) -> list[str]:
         return redis_server.command(data_dir)
     if program == "web":
         return [*python, "gunicorn", "--config", "python:chatsystem.embedded.gunicorn", "chatsystem.wsgi"]
+    if program == "live":
+        return [*python, "gunicorn", "--config", "python:live.gunicorn", "live.asgi"]
     # No component uses the messages between workers.
     worker = [*celery, "worker", "--pool", "prefork", "--without-gossip", "--without-mingle", "--without-heartbeat"]
     workers = int(os.environ["WORKERS"])

@@ -154,7 +154,7 @@ class Runner:
     def stop(self) -> None:
         """Stops supervisord. It stops its programs in order, each with a time limit, so the wait ends."""
         if self.supervisord is not None:
-            say("Stopping: web, beat, worker, then Redis.")
+            say("Stopping: web, live, beat, worker, then Redis.")
             self.supervisord.terminate()
             self.supervisord.wait()
 
@@ -243,6 +243,8 @@ SETTINGS = {
     "search": "ELASTICSEARCH_URL",
     "workers": "CELERY_BROKER_URL",
 }
+#: The log that tells more than that of the web processes.
+LOGS = {"workers": "worker.log", "live": "live.log"}
 
 
 def ask_readiness(options: Options) -> Readiness | None:
@@ -262,11 +264,11 @@ def ask_readiness(options: Options) -> Readiness | None:
 
 
 def _hint(options: Options, dependency: str) -> str:
-    log = options.data_dir.logs / ("worker.log" if dependency == "workers" else "web.log")
-    setting = SETTINGS.get(dependency)
-    if setting is None:
+    log = options.data_dir.logs / LOGS.get(dependency, "web.log")
+    setting = SETTINGS.get(dependency, "")
+    if not setting and dependency not in LOGS:
         return ""
-    return f" (look at {setting if given(setting) else log})"
+    return f" (look at {setting if setting and given(setting) else log})"
 
 
 def greeting(options: Options, trouble: str) -> str:

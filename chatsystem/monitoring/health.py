@@ -13,7 +13,7 @@ from rest_framework.request import Request
 from chatsystem.monitoring import hosts
 from chatsystem.probes import Probes
 from chatsystem.search_interface import search
-from chatsystem.writelog import ownership, redis_client, redis_guards, rollback_guard, stats
+from chatsystem.writelog import live_stats, ownership, redis_client, redis_guards, rollback_guard, stats
 from chatsystem.writelog.database_errors import number
 from chatsystem.writelog.exceptions import NotPermitted
 from chatsystem.writelog.keys import PARTITIONS
@@ -80,6 +80,7 @@ def dependencies() -> dict[str, str]:
         "database": _database,
         "search": _search,
         "workers": _workers,
+        "live": _live,
     }
     more = {"halted": _halted, "superseded": _superseded, "flag": _flagged_as_superseded, "hosts": _hosts}
     answers = _probes.run({**probes, **more}, PATIENCE)
@@ -203,4 +204,9 @@ def _search() -> str:
 
 def _workers() -> str:
     stats.expect_workers()
+    return OK
+
+
+def _live() -> str:
+    live_stats.expect_processes()
     return OK

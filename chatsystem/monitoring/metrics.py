@@ -24,7 +24,7 @@ from chatsystem.api.negotiation import AnyAccept
 from chatsystem.monitoring import health
 from chatsystem.probes import Probes
 from chatsystem.search_interface import search
-from chatsystem.writelog import redis_guards, rollback_guard, stats
+from chatsystem.writelog import live_stats, redis_guards, rollback_guard, stats
 from chatsystem.writelog.models import DeadEvent
 from chatsystem.writelog.redis_client import of_every
 from chatsystem.writelog.stats import Histogram
@@ -47,6 +47,7 @@ class Shared(Collector):
             "database": lambda: list(_database_metrics()),
             "search": lambda: _probe_only(search().ping),
             "workers": lambda: _probe_only(stats.expect_workers),
+            "live": lambda: list(_live_metrics()),
         }
         up = GaugeMetricFamily("chatsystem_up", "1 when the dependency answers.", labels=["dependency"])
         for dependency, answer in _probes.run(probes, PATIENCE).items():
@@ -92,6 +93,22 @@ def _state_metrics() -> Iterator[Metric]:
     yield _histogram("chatsystem_drain_duration_seconds", "Drains, from their lock to their commit.", done.seconds)
     yield _histogram("chatsystem_drain_batch_events", "Events that a drain stores at once.", done.events)
     yield CounterMetricFamily("chatsystem_count_drifts", "Counts that were not the number of rows.", done.drifts)
+
+
+def _live_metrics() -> Iterator[Metric]:
+    processes = live_stats.processes()
+    if not processes:
+        raise live_stats.LiveSilent
+    streams = sum(each.open for each in processes.values())
+    yield GaugeMetricFamily("chatsystem_live_streams", "Open streams and long polls.", streams)
+    held = sum(each.backlog for each in processes.values())
+    yield GaugeMetricFamily("chatsystem_live_backlog_bytes", "Bytes of events that are held for streams.", held)
+    done = live_stats.delivered()
+    yield CounterMetricFamily("chatsystem_live_events", "Events that were delivered to a stream.", done.events)
+    delays = Histogram(done.delays, done.waited)
+    yield _histogram("chatsystem_live_delay_seconds", "Their delays, from the acceptance; without old events.", delays)
+    yield CounterMetricFamily("chatsystem_live_resets", "Resets that were sent to a stream.", done.resets)
+    yield CounterMetricFamily("chatsystem_live_refused", "Streams and polls that were refused for now.", done.refused)
 
 
 def _histogram(name: str, documentation: str, found: Histogram) -> HistogramMetricFamily:

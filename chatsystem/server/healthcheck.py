@@ -1,7 +1,7 @@
-"""`python -m chatsystem.server.healthcheck`: ends with 0 when the web process of this container answers, else with 1.
+"""`python -m chatsystem.server.healthcheck [PORT PATH]`: ends with 0 when this container's server answers, else with 1.
 
-What the image's HEALTHCHECK runs. Of the standard library alone: no settings are read and no Django starts every few
-seconds.
+What the image's HEALTHCHECK runs for the web process, and docker-compose.yml for the live process. Of the standard
+library alone: no settings are read and no Django starts every few seconds.
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ import http.client
 import os
 import sys
 
-PORT = 8000
+#: Of the web process.
+PORT, PATH = 8000, "/health/live"
 TIMEOUT = 4.0
 
 
@@ -23,10 +24,10 @@ def headers() -> dict[str, str]:
     return {"Host": names[0] if names and names[0] != "*" else "localhost", "X-Forwarded-Proto": "https"}
 
 
-def answers() -> bool:
-    connection = http.client.HTTPConnection("127.0.0.1", PORT, timeout=TIMEOUT)
+def answers(port: int = PORT, path: str = PATH) -> bool:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=TIMEOUT)
     try:
-        connection.request("GET", "/health/live", headers=headers())
+        connection.request("GET", path, headers=headers())
         return connection.getresponse().status == http.HTTPStatus.OK
     except (OSError, http.client.HTTPException):
         return False
@@ -35,4 +36,5 @@ def answers() -> bool:
 
 
 if __name__ == "__main__":
-    sys.exit(0 if answers() else 1)
+    given = (int(sys.argv[1]), sys.argv[2]) if len(sys.argv) > 1 else (PORT, PATH)
+    sys.exit(0 if answers(*given) else 1)

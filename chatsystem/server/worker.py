@@ -23,6 +23,7 @@ from chatsystem.logs.redaction import without_values
 from chatsystem.monitoring import request_metrics
 from chatsystem.server import balance
 from chatsystem.server.fair_queue import FairQueue
+from chatsystem.server.handover import hand_over, is_for_the_live_process
 from chatsystem.server.receiving import PIECE, Exchange, State
 from chatsystem.server.responses import REQUEST_TIMEOUT, TOO_MANY_REQUESTS, ErrorResponse, response_to
 from chatsystem.server.waiting import WaitingConnections
@@ -183,11 +184,15 @@ class ApiWorker(ThreadWorker):
         return state
 
     def received(self, conn: TConn, state: State) -> None:
-        """Puts the request into its tenant's queue, or refuses it."""
+        """Puts the request into its tenant's queue, hands it over to the live process, or refuses it."""
         if state is State.GONE:
             self.end(conn)
             return
         data = conn.exchange.request.data
+        if is_for_the_live_process(data) and hand_over(conn.sock, data):
+            # The live process has the connection now. This one closes its own copy of the descriptor.
+            self.end(conn)
+            return
         found = TENANT.match(data, 0, TENANT_BYTES)
         if self.queue.put(found[1].decode() if found else "", conn, len(data)):
             self.start_queued()

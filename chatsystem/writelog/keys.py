@@ -35,12 +35,14 @@ key                        | type   | written by     | presence means           
 `{p}:lock`                 | string | append         | the fence's lock: someone confirms the owner  | append; 3 s
 `{p}:probe`                | string | readiness      | writes are accepted                           | 1 s
 `{p}:heartbeat`            | string | workers        | a worker was alive                            | 15 s
+`{p}:live`                 | hash   | live           | process → when it reported last, its streams  | live; 60 s
+                           |        |                | and the bytes of events that it holds         |
 `{p}:mark`                 | string | scripts.py     | the name of the Redis process, if its user    | nobody
                            |        |                | may not run INFO                              |
 `{p}:watch:<owner>`        | string | sweep          | since when this owner, another Redis, has     | 5 s
                            |        |                | been unconfirmed, and what was observed       |
 
-The last four concern a whole Redis. They exist once: with the tag of the first partition that it serves.
+The last five concern a whole Redis. They exist once: with the tag of the first partition that it serves.
 A *path* names an entity: `token`, `token/chat` or `token/chat/message`; the empty path is the parent of applications.
 """
 
@@ -131,6 +133,10 @@ class Keys:
     @property
     def heartbeat(self) -> str:
         return self._key("heartbeat")
+
+    @property
+    def live(self) -> str:
+        return self._key("live")
 
     @property
     def mark(self) -> str:

@@ -174,7 +174,7 @@ def test_the_snapshot_tells_what_waits_where(ours: Tenant, theirs: Tenant, brows
     assert after["index"] == {"name": "search.sqlite3", "documents": 0, "complete": False, "building": None}
     # and no data of any tenant is included.
     assert ours.token not in str(after)
-    assert set(after) == {"log", "database", "index", "reconcile", "history", "jobs"}
+    assert set(after) == {"log", "live", "database", "index", "reconcile", "history", "jobs"}
 
 
 def test_halted_and_superseded_partitions_and_a_worker_at_work_are_told(ours: Tenant, browser: Browser) -> None:

@@ -46,12 +46,13 @@ def listens(port: int, host: str = "127.0.0.1") -> bool:
         return probe.connect_ex((host, port)) == 0
 
 
-def nginx(folder: Path, web: str, resolver: str = "127.0.0.11") -> AbstractContextManager[int]:
-    """Runs nginx in `folder` in front of `web` (host:port), and yields its port. `resolver` resolves the host."""
-    return _nginx(
-        folder,
-        WEB.replace("default web:8000;", f"default {web};").replace("resolver 127.0.0.11", f"resolver {resolver}"),
-    )
+def nginx(folder: Path, web: str, resolver: str = "127.0.0.11", live: str = "live:8001") -> AbstractContextManager[int]:
+    """Runs nginx in `folder` in front of `web` and `live` (host:port), and yields its port.
+
+    `resolver` resolves the hosts.
+    """
+    moved = WEB.replace("default web:8000;", f"default {web};").replace("default live:8001;", f"default {live};")
+    return _nginx(folder, moved.replace("resolver 127.0.0.11", f"resolver {resolver}"))
 
 
 def nginx_of_hosts(folder: Path, ports: Sequence[int]) -> AbstractContextManager[int]:

@@ -24,8 +24,12 @@ RULES: dict[str, dict[str, Any]] = {
 #: Series of two web hosts with the same shared values, one value a minute, for two hours.
 WELL = {
     'up{job="chatsystem"}': "1x120",
-    **{f'chatsystem_up{{dependency="{name}"}}': "1x120" for name in ("state", "database", "search", "workers")},
+    **{f'chatsystem_up{{dependency="{name}"}}': "1x120" for name in ("state", "database", "search", "workers", "live")},
     "chatsystem_log_age_seconds": "2x120",
+    'chatsystem_live_delay_seconds_bucket{le="0.1"}': "0+600x120",
+    'chatsystem_live_delay_seconds_bucket{le="2.5"}': "0+600x120",
+    'chatsystem_live_delay_seconds_bucket{le="+Inf"}': "0+600x120",
+    "chatsystem_live_refused_total": "0+6x120",
     "chatsystem_dead_events": "0x120",
     "chatsystem_halted_partitions": "0x120",
     "chatsystem_superseded": "0x120",
@@ -49,6 +53,12 @@ FAULTS = {
     "ChatsystemDatabaseDown": ('chatsystem_up{dependency="database"}', DOWN),
     "ChatsystemSearchDown": ('chatsystem_up{dependency="search"}', DOWN),
     "ChatsystemWorkersSilent": ('chatsystem_up{dependency="workers"}', DOWN),
+    "ChatsystemLiveSilent": ('chatsystem_up{dependency="live"}', DOWN),
+    "ChatsystemLiveLate": (
+        'chatsystem_live_delay_seconds_bucket{le="0.1"}',
+        "0+600x4 2400x14 2400+600x101",
+    ),
+    "ChatsystemLiveRefused": ("chatsystem_live_refused_total", "0+6x4 24+600x14 8424+6x101"),
     "ChatsystemLogOld": ("chatsystem_log_age_seconds", LATE),
     "ChatsystemDeadEvents": ("chatsystem_dead_events", SOME),
     "ChatsystemPartitionsHalted": ("chatsystem_halted_partitions", SOME),

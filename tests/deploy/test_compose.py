@@ -11,9 +11,12 @@ from typing import Any
 import pytest
 import yaml
 
+import live.gunicorn
 from chatsystem import __version__
 from chatsystem.conf.environment import SECRETS
 from chatsystem.server import gunicorn
+from live.streams import MAX_STREAMS
+from live.worker import OTHER_FILES
 from tests.deploy.known_settings import KNOWN
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -73,7 +76,7 @@ def test_a_service_has_limits_and_no_rights_to_gain(name: str) -> None:
 
 def test_migrate_runs_before_the_services_that_use_the_tables() -> None:
     assert SERVICES["migrate"]["restart"] == "no"
-    for name in ("web", "worker", "background", "beat"):
+    for name in ("web", "live", "worker", "background", "beat"):
         assert SERVICES[name]["depends_on"]["migrate"] == {"condition": "service_completed_successfully"}
 
 
@@ -97,7 +100,7 @@ def test_no_variable_is_required_and_the_example_names_each_with_its_default() -
 def test_the_image_is_tagged_with_the_version() -> None:
     ours = {name for name, service in SERVICES.items() if service["image"].startswith("chatsystem:")}
 
-    assert ours == {"secrets", "web", "worker", "background", "beat", "migrate"}
+    assert ours == {"secrets", "web", "live", "worker", "background", "beat", "migrate"}
     assert {SERVICES[name]["image"] for name in ours} == {f"chatsystem:{__version__}"}
 
 
@@ -254,12 +257,18 @@ def test_a_redis_fits_into_its_container_twice() -> None:
 
 def test_gunicorn_ends_its_requests_before_it_is_killed() -> None:
     assert gunicorn.graceful_timeout < amount(SERVICES["web"]["stop_grace_period"])
+    assert live.gunicorn.graceful_timeout < amount(SERVICES["live"]["stop_grace_period"])
+
+
+def test_the_live_process_and_the_proxy_have_files_for_all_streams() -> None:
+    assert SERVICES["live"]["ulimits"]["nofile"] >= MAX_STREAMS + OTHER_FILES
+    assert SERVICES["proxy"]["ulimits"]["nofile"] >= 2 * MAX_STREAMS
 
 
 def test_processes_receive_signals_directly() -> None:
     """Docker runs a command that is a list without a shell."""
     assert re.search(r'^CMD \["gunicorn", ', DOCKERFILE, re.MULTILINE)
-    for name in ("worker", "background", "beat", "migrate"):
+    for name in ("live", "worker", "background", "beat", "migrate"):
         assert isinstance(SERVICES[name]["command"], list)
 
 

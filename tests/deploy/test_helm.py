@@ -89,7 +89,7 @@ def test_the_manifests_fit_the_schemas_of_kubernetes(version: str, values: tuple
     )
 
     assert run.returncode == 0, run.stdout
-    assert re.search(r"Valid: (9|10), Invalid: 0, Errors: 0", run.stdout), run.stdout
+    assert re.search(r"Valid: (12|14), Invalid: 0, Errors: 0", run.stdout), run.stdout
 
 
 def test_the_chart_is_of_the_products_version() -> None:
@@ -99,7 +99,7 @@ def test_the_chart_is_of_the_products_version() -> None:
     assert container("web")["image"] == f"chatsystem:{__version__}"
 
 
-@pytest.mark.parametrize("component", ["web", "worker", "background", "beat", "migrate"])
+@pytest.mark.parametrize("component", ["web", "live", "worker", "background", "beat", "migrate"])
 def test_each_variable_is_one_that_the_settings_know(component: str) -> None:
     names = {variable["name"] for variable in container(component)["env"]}
 

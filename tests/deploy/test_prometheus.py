@@ -95,7 +95,7 @@ def test_the_alert_for_web_fires_while_it_is_down(product: Product, prometheus: 
     eventually(lambda: product.ready() and "ChatsystemDown" not in prometheus.firing())
 
     product.signal("supervisor.supervisord", signal.SIGSTOP)
-    for pid in product.pids(" gunicorn "):
+    for pid in product.pids("chatsystem.wsgi"):
         kill(pid)
     eventually(lambda: "ChatsystemDown" in prometheus.firing())
 

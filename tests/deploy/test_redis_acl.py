@@ -16,7 +16,7 @@ from celery import Celery
 from rest_framework.test import APIClient
 
 from chatsystem.embedded import redis_server
-from chatsystem.writelog import dead_events, ownership, rollback_guard, stats
+from chatsystem.writelog import dead_events, live_stats, ownership, rollback_guard, stats
 from chatsystem.writelog.keys import partition_of
 from chatsystem.writelog.redis_client import client
 from messages_app.models import Message
@@ -120,8 +120,9 @@ def test_the_user_may_run_exactly_what_the_code_runs(state: DeployedRedis, redis
 
     # and the heartbeats of workers, and readiness,
     stats.beat_heart()
+    live_stats.report("a process", live_stats.Streams(0, 0), {live_stats.RESETS: 1})
     assert api.get("/health/ready").json()["dependencies"] == dict.fromkeys(
-        ("state", "database", "search", "workers"), "ok"
+        ("state", "database", "search", "workers", "live"), "ok"
     )
     client(0).ping()
     # and a write that waits for a replica that does not exist,

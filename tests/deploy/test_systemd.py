@@ -10,7 +10,10 @@ from pathlib import Path
 
 import pytest
 
+import live.gunicorn
 from chatsystem.server import gunicorn
+from live.streams import MAX_STREAMS
+from live.worker import OTHER_FILES
 from tests.deploy.known_settings import KNOWN
 from tests.deploy.test_compose import SERVICES
 
@@ -87,3 +90,11 @@ def test_gunicorn_ends_its_requests_before_systemd_kills_it() -> None:
     [seconds] = values(PROGRAMS["web"], "TimeoutStopSec")
 
     assert gunicorn.graceful_timeout < int(seconds)
+    [seconds] = values(PROGRAMS["live"], "TimeoutStopSec")
+    assert live.gunicorn.graceful_timeout < int(seconds)
+
+
+def test_the_live_process_may_open_a_file_for_each_stream() -> None:
+    [files] = values(PROGRAMS["live"], "LimitNOFILE")
+
+    assert int(files) >= MAX_STREAMS + OTHER_FILES

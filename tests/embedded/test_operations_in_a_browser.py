@@ -121,6 +121,7 @@ def test_the_figures_follow_posts_without_requests_to_other_hosts(
     page.on("pageerror", lambda error: complaints.append(str(error)))
     page.reload()
     expect(page.locator("#service-workers b")).to_have_text("up")
+    expect(page.locator("#service-live b")).to_have_text("up")
     documents = figure(page, "index-documents")
 
     # when messages are posted,

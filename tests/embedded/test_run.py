@@ -17,8 +17,10 @@ from tests.support.product import BASE_DIR, PATIENCE, Product, eventually, kill,
 #: How to find each kind of process.
 KINDS: dict[str, Callable[[Product], set[int]]] = {
     "redis": lambda product: product.pids("bin/redis-server "),
-    "gunicorn": lambda product: product.mains(" gunicorn "),
-    "gunicorn worker": lambda product: product.pids(" gunicorn ") - product.mains(" gunicorn "),
+    "gunicorn": lambda product: product.mains("chatsystem.wsgi"),
+    "gunicorn worker": lambda product: product.pids("chatsystem.wsgi") - product.mains("chatsystem.wsgi"),
+    "live": lambda product: product.mains("live.asgi"),
+    "live worker": lambda product: product.pids("live.asgi") - product.mains("live.asgi"),
     "celery": lambda product: product.mains("celery_app worker "),
     "celery pool process": lambda product: product.pids("celery_app worker ") - product.mains("celery_app worker "),
     "beat": lambda product: product.pids("celery_app beat "),

@@ -196,7 +196,7 @@ def test_no_request_fails_while_make_run_takes_new_code_in(product: Product, tmp
     """Without a proxy: on SIGHUP, gunicorn keeps the port and starts new web processes. A worker ends in order."""
     product.wait_until_ready()
     log = AckLog(tmp_path / "acknowledged.jsonl")
-    [master] = product.mains(" gunicorn ")
+    [master] = product.mains("chatsystem.wsgi")
     with load_without_a_failure(product.url, log):
         for _ in range(3):
             web, workers = children(master), product.mains("celery_app worker ")

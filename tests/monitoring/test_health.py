@@ -13,10 +13,10 @@ from django.db import OperationalError
 from rest_framework.test import APIClient
 
 from chatsystem.monitoring.health import PATIENCE
-from chatsystem.writelog import stats
+from chatsystem.writelog import live_stats, stats
 from tests.support.harness import RealRedis, Tenant, forget_redis
 
-ALL_OK = dict.fromkeys(("state", "database", "search", "workers"), "ok")
+ALL_OK = dict.fromkeys(("state", "database", "search", "workers", "live"), "ok")
 
 #: Seconds within which readiness answers on a busy machine.
 AT_ONCE = 15 * PATIENCE
@@ -37,8 +37,9 @@ def readiness(api: APIClient) -> tuple[int, str, dict[str, str]]:
 
 @pytest.fixture
 def working(state: object) -> None:
-    """Simulates workers that have just sent a heartbeat."""
+    """Simulates workers and a live process that have just reported."""
     stats.beat_heart()
+    live_stats.report("a process", live_stats.Streams(0, 0), {})
 
 
 @pytest.fixture
@@ -84,7 +85,11 @@ def test_without_workers_or_the_database_it_is_degraded(ours: Tenant, monkeypatc
         patch.setattr("django.db.backends.utils.CursorWrapper.execute", away)
         told = readiness(ours.api)
 
-    faults = {"database": "down: OperationalError 2003", "workers": "down: WorkersSilent"}
+    faults = {
+        "database": "down: OperationalError 2003",
+        "workers": "down: WorkersSilent",
+        "live": "down: LiveSilent",
+    }
     assert told == (200, "degraded", faults)
 
 
@@ -110,7 +115,7 @@ def test_without_the_state_redis_it_is_unavailable_and_the_others_are_still_told
         forget_redis()
 
     assert (status, word, faults["state"]) == (503, "unavailable", why)
-    assert faults.keys() == {"state", "workers"}
+    assert faults.keys() == {"state", "workers", "live"}
 
 
 def test_a_state_redis_that_takes_no_writes_says_which_way(api: APIClient, state: Any) -> None:

@@ -16,7 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from applications.models import Application
 from chats.models import Chat
 from chatsystem.monitoring import metrics
-from chatsystem.writelog import counts, rollback_guard, stats, stream
+from chatsystem.writelog import counts, live_stats, rollback_guard, stats, stream
 from chatsystem.writelog.keys import partition_of
 from tests.support.harness import RealRedis, Tenant, drain_all
 
@@ -36,15 +36,26 @@ OF_THE_STATE = WAITING_FOR_THE_DATABASE | {
     "chatsystem_count_drifts_total",
 }
 OF_THE_DATABASE = WAITING_FOR_THE_INDEX | {"chatsystem_dead_events"}
-UP = {"state": 1.0, "database": 1.0, "search": 1.0, "workers": 1.0}
+OF_LIVE = {
+    "chatsystem_live_streams",
+    "chatsystem_live_backlog_bytes",
+    "chatsystem_live_events_total",
+    "chatsystem_live_delay_seconds_bucket",
+    "chatsystem_live_delay_seconds_count",
+    "chatsystem_live_delay_seconds_sum",
+    "chatsystem_live_resets_total",
+    "chatsystem_live_refused_total",
+}
+UP = {"state": 1.0, "database": 1.0, "search": 1.0, "workers": 1.0, "live": 1.0}
 
 Labels = dict[str, str]
 
 
 @pytest.fixture(autouse=True)
 def working(state: object) -> None:
-    """Simulates workers that have just sent a heartbeat."""
+    """Simulates workers and a live process that have just reported."""
     stats.beat_heart()
+    live_stats.report("a process", live_stats.Streams(0, 0), {})
 
 
 @pytest.fixture(autouse=True)
@@ -77,7 +88,7 @@ def test_what_waits_to_be_stored_and_to_be_indexed_is_counted_with_its_age(ours:
     # Given an empty log,
     drain_all()
     found, up = scraped(ours)
-    assert (found.keys(), up) == (OF_THE_STATE | OF_THE_DATABASE, UP)
+    assert (found.keys(), up) == (OF_THE_STATE | OF_THE_DATABASE | OF_LIVE, UP)
     assert not [name for name in WAITING_FOR_THE_DATABASE | OF_THE_DATABASE if found[name]]
 
     # when writes are acknowledged but not stored, then their number and age are counted,
@@ -204,7 +215,7 @@ def test_without_redis_its_metrics_are_absent_and_it_is_told_as_not_up(ours: Ten
     finally:
         redis_server.start()
 
-    assert (set(found), up) == (OF_THE_DATABASE, UP | {"state": 0.0, "workers": 0.0})
+    assert (set(found), up) == (OF_THE_DATABASE, UP | {"state": 0.0, "workers": 0.0, "live": 0.0})
 
 
 @pytest.fixture
@@ -219,13 +230,38 @@ def no_tables() -> Iterator[None]:
 def test_without_the_database_its_metrics_are_absent_and_it_is_told_as_not_up(ours: Tenant, no_tables: None) -> None:
     found, up = scraped(ours)
 
-    assert (set(found), up) == (OF_THE_STATE, UP | {"database": 0.0})
+    assert (set(found), up) == (OF_THE_STATE | OF_LIVE, UP | {"database": 0.0})
 
 
 def test_workers_that_are_silent_are_told_as_not_up(ours: Tenant, state: Any) -> None:
     state.delete("{0}:heartbeat")
 
     assert scraped(ours)[1] == UP | {"workers": 0.0}
+
+
+def test_live_processes_are_added_up_while_they_live_and_what_they_did_for_ever(ours: Tenant, state: Any) -> None:
+    did = {live_stats.DELIVERED: 5, live_stats.WAITED: 3_000_000, live_stats.delay_field(0.25): 4}
+    live_stats.report("one", live_stats.Streams(3, 1_000), did)
+    live_stats.report("another", live_stats.Streams(4, 2_000), {live_stats.RESETS: 1, live_stats.REFUSED: 2})
+    live_stats.report("another", live_stats.Streams(2, 2_000), {live_stats.RESETS: 1})
+    state.hset("{0}:live", "that ended", "1795449565 100 100")
+
+    found, _ = scraped(ours)
+
+    assert (found["chatsystem_live_streams"], found["chatsystem_live_backlog_bytes"]) == (5, 3_000)
+    assert (found["chatsystem_live_events_total"], found["chatsystem_live_delay_seconds_sum"]) == (5, 3)
+    assert (found["chatsystem_live_resets_total"], found["chatsystem_live_refused_total"]) == (2, 2)
+    delays = {labels["le"]: value for labels, value in samples(ours)["chatsystem_live_delay_seconds_bucket"]}
+    assert (delays["0.1"], delays["0.25"], delays["+Inf"]) == (0, 4, 4)
+
+
+def test_live_processes_that_are_silent_are_told_as_not_up(ours: Tenant, state: Any) -> None:
+    state.delete("{0}:live")
+
+    found, up = scraped(ours)
+
+    assert up == UP | {"live": 0.0}
+    assert not OF_LIVE & set(found)
 
 
 def test_one_that_is_silent_does_not_keep_a_scrape_waiting_for_longer_than_scrapers_wait(
@@ -241,7 +277,7 @@ def test_one_that_is_silent_does_not_keep_a_scrape_waiting_for_longer_than_scrap
     took = time.monotonic() - began
     answered.set()
     assert took < 30
-    assert (set(found), up) == (OF_THE_STATE | OF_THE_DATABASE, UP | {"search": 0.0})
+    assert (set(found), up) == (OF_THE_STATE | OF_THE_DATABASE | OF_LIVE, UP | {"search": 0.0})
 
 
 def test_metrics_cross_applications_and_need_the_admin_key_where_there_is_one(ours: Tenant, settings: Any) -> None:

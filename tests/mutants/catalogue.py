@@ -48,6 +48,9 @@ SEARCH = "tests/search/test_route.py -k fts5"
 SETTINGS = "tests/conf/test_settings.py"
 SHARDS = "tests/search/test_shards.py"
 TICKETS = "tests/live/test_tickets.py"
+BACKLOG = "tests/live/test_backlog.py"
+DELIVERY = "tests/live/test_delivery.py"
+LIVE_SERVER = "tests/live/test_server.py"
 MODEL = "tests/model --hypothesis-profile=mutants"
 PREFLIGHT = "tests/embedded/test_preflight.py"
 PAGES = "tests/website/test_pages.py"
@@ -1674,5 +1677,92 @@ MUTANTS = [
         "a page that reconnects uses up the requests of its application",
         edit("chatsystem/api/rate_limit.py", r"(?!(?:chats/[0-9]+/)?events/?$)", ""),
         (f"{RATE_LIMIT} -k events",),
+    ),
+    Mutant(
+        "no gap rule",
+        "what is stored and trimmed before a live process has read it is delivered to nobody",
+        edit("live/reader.py", "        if tail.stored > cursor.arrival:\n", "        if False:\n"),
+        (f"{DELIVERY} -k trimmed",),
+    ),
+    Mutant(
+        "replay and log overlap",
+        "a client that comes back gets an event twice",
+        edit("live/backlog.py", "bisect_right(self.arrivals, arrival)", "bisect_right(self.arrivals, arrival - 1)"),
+        (BACKLOG,),
+    ),
+    Mutant(
+        "log after a later mark",
+        "events that are stored between two looks at the log are in neither",
+        edit(
+            "live/catchup.py",
+            "        if tail.stored > position.arrival:\n",
+            "        tail = tails({subject.partition: tail.clock})[subject.partition]\n"
+            "        if tail.stored > position.arrival:\n",
+        ),
+        (f"{DELIVERY} -k whatever_was_stored",),
+    ),
+    Mutant(
+        "held events of any term",
+        "a stream goes on although the events that it has shown were taken back",
+        edit("live/backlog.py", "if position.term != self.head.term and", "if False and"),
+        (BACKLOG,),
+    ),
+    Mutant(
+        "held events that were taken back",
+        "a stream shows events that a Redis has lost",
+        edit("live/backlog.py", "            self.former = {}\n", ""),
+        (BACKLOG,),
+    ),
+    Mutant(
+        "discarded events stay on the page",
+        "a page shows a dead letter that was discarded",
+        edit("live/backlog.py", "            return Standing.WITHDRAWN\n", "            pass\n"),
+        (BACKLOG,),
+    ),
+    Mutant(
+        "last one of a piece",
+        "events are left out where a client takes them in pieces",
+        edit("live/backlog.py", "end = begin + max_events + 1", "end = begin + max_events"),
+        (BACKLOG,),
+    ),
+    Mutant(
+        "events of other chats",
+        "a stream of one chat shows the whole application",
+        edit("live/frames.py", "(name, event.chat))", "(name, 2))"),
+        (f"{DELIVERY} -k of_its_chat",),
+    ),
+    Mutant(
+        "everything at once",
+        "a client that reads nothing takes the memory of all others",
+        edit(
+            "live/streams.py",
+            "WRITE_BYTES, WRITE_EVENTS = 256 * 1024, 2_000",
+            "WRITE_BYTES, WRITE_EVENTS = 2**40, 2**20",
+        ),
+        (f"{LIVE_SERVER} -k little_memory",),
+    ),
+    Mutant(
+        "streams that never end count",
+        "an application whose clients come and go is refused for ever",
+        edit("live/streams.py", "        self._of_application[application] -= 1\n", ""),
+        (f"{LIVE_SERVER} -k no_longer_counted",),
+    ),
+    Mutant(
+        "silent reader",
+        "streams stay open and show nothing after the reader has failed",
+        edit("live/streams.py", "if self.reader.is_alive or self.stopping:", "if True:"),
+        (f"{LIVE_SERVER} -k reader_fails",),
+    ),
+    Mutant(
+        "quiet streams age",
+        "a client of a quiet chat comes back at a position that is forgotten",
+        edit("live/streams.py", "elif now - self._wrote_at > HEARTBEAT:", "elif False:"),
+        (f"{LIVE_SERVER} -k quiet",),
+    ),
+    Mutant(
+        "stop without a hint",
+        "all clients of a process come back at the same moment",
+        edit("live/worker.py", "            self.asgi.stop()\n", ""),
+        (f"{LIVE_SERVER} -k sigterm",),
     ),
 ]

@@ -163,5 +163,7 @@ def test_an_error_names_what_is_wrong(client: Client, token: str) -> None:
 
 def test_health_is_told(client: Client) -> None:
     assert client.get("live").status == "ok"
-    assert client.get("ready").dependencies.to_dict() == dict.fromkeys(("state", "database", "search", "workers"), "ok")
+    assert client.get("ready").dependencies.to_dict() == dict.fromkeys(
+        ("state", "database", "search", "workers", "live"), "ok"
+    )
     assert "chatsystem_up" in client.ask("metrics").content.decode()

@@ -40,7 +40,7 @@ def messages(product: Product) -> str:
 
 
 def web_processes(product: Product) -> set[int]:
-    return product.pids(" gunicorn ") - product.mains(" gunicorn ")
+    return product.pids("chatsystem.wsgi") - product.mains("chatsystem.wsgi")
 
 
 def are_replaced(product: Product, old: set[int]) -> bool:
@@ -173,8 +173,8 @@ def test_killed_and_replaced_web_processes_lose_no_request(product: Product, mes
     # when one process is killed, a reload replaces both, and all of gunicorn is killed,
     for replace in (
         lambda: kill(min(web_processes(product))),
-        lambda: product.signal(" gunicorn ", signal.SIGHUP),
-        lambda: [kill(pid) for pid in product.mains(" gunicorn ")],
+        lambda: product.signal("chatsystem.wsgi", signal.SIGHUP),
+        lambda: [kill(pid) for pid in product.mains("chatsystem.wsgi")],
     ):
         # An answer is sent before it is counted. A process that is killed in between has not counted it.
         eventually(partial(are_counted, product, expected))

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from rest_framework.test import APIClient
 
-from chatsystem.writelog import ownership, redis_client, redis_guards, rollback_guard, stats, tasks
+from chatsystem.writelog import live_stats, ownership, redis_client, redis_guards, rollback_guard, stats, tasks
 from chatsystem.writelog.keys import PARTITIONS, SUPERSEDED, Keys, partition_of
 from messages_app.models import Message
 from tests.support import environment
@@ -188,10 +188,12 @@ def test_a_silent_server_at_any_place_of_the_list_hides_no_other(
         "database": "degraded: older than it was: 1 partitions are halted",
         "search": "ok",
         "workers": "ok",
+        "live": "ok",
     }
 
     def readiness_says_so() -> bool:
         stats.beat_heart()
+        live_stats.report("a process", live_stats.Streams(0, 0), {})
         return bool(api.get("/health/ready").json()["dependencies"] == expected)
 
     # when a server stops answering and keeps its connections open, then readiness tells that and the rest as before.

@@ -45,7 +45,7 @@ SAMPLES = {
     "title": "Support",
     "body": "Hello, Élan!",
     "highlight": "Hello, <em>Élan</em>!",
-    **dict.fromkeys(("status", "state", "database", "search", "workers"), "ok"),
+    **dict.fromkeys(("status", "state", "database", "search", "workers", "live"), "ok"),
     "count": 1,
     "ticket": f"5d41402abc4b2a76b9719d911017c592.29.1795453507.1-2.{'x' * 43}",
     "expires_at": "2026-11-23T22:05:07.000000Z",

@@ -45,11 +45,18 @@ function service(name, state, good) {
     byId(`service-${name}`).dataset.good = good ? "yes" : "no";
 }
 
-function showServices({log, database, index}) {
+function showServices({log, live, database, index}) {
     service("state", log ? "up" : "down", log);
     service("database", database ? "up" : "down", database);
     service("search", index ? "up" : "down", index);
     service("workers", !log ? "unknown" : log.workers ? "up" : "down", log?.workers);
+    service("live", !live ? "unknown" : live.processes ? "up" : "down", live?.processes);
+}
+
+function showLive(live) {
+    figure("live-streams", live ? whole.format(live.streams) : "unknown");
+    write(byId("live-backlog"), !live ? "Unknown while the state Redis is down."
+        : `${plural(live.processes, "process", "processes")}, which hold ${(live.bytes / 2 ** 20).toFixed(1)} MB of events.`);
 }
 
 function showWrites(log, history) {
@@ -175,6 +182,7 @@ async function poll() {
         showLag("log-events", snapshot.log && Object.values(snapshot.log.waiting).reduce((a, b) => a + b, 0), snapshot.log?.seconds, "log-age");
         showLag("outbox-entries", snapshot.database && snapshot.database.outbox_entries, snapshot.database?.outbox_seconds, "outbox-age");
         figure("dead-events", snapshot.database ? whole.format(snapshot.database.dead) : "unknown", snapshot.database?.dead > 0);
+        showLive(snapshot.live);
         showPartitions(snapshot.log);
         showIndex(snapshot.index);
         showReconcile(snapshot.reconcile);
