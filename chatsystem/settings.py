@@ -262,6 +262,7 @@ CELERY_TASK_QUEUES = [Queue(name, routing_key=name) for name in ("celery", "back
 CELERY_TASK_ROUTES = {
     "search.*": {"queue": "background"},
     "writelog.reconcile": {"queue": "background"},
+    "writelog.trim_feed": {"queue": "background"},
     "backoffice.run_job": {"queue": "background"},
 }
 CELERY_TIMEZONE = "UTC"

@@ -483,6 +483,7 @@ def test_beat_sends_each_periodic_task_at_its_pace_and_none_to_pile_up() -> None
         "search.index_outbox": 2,
         "writelog.sample": 2,
         "writelog.reconcile": 30,
+        "writelog.trim_feed": 600,
     }
     assert app.tasks.keys() >= {entry["task"] for entry in schedule}
     assert all(entry["options"]["expires"] <= 60 for entry in schedule)
