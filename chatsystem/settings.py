@@ -271,7 +271,7 @@ CELERY_BEAT_SCHEDULE = {
     "sweep-search-outbox": {"task": "search.index_outbox", "schedule": every(2), "options": {"expires": 10}},
     "sample-totals": {"task": "writelog.sample", "schedule": every(2), "options": {"expires": 2}},
     "reconcile-counts": {"task": "writelog.reconcile", "schedule": every(30), "options": {"expires": 60}},
-    "trim-feed": {"task": "writelog.trim_feed", "schedule": every(600), "options": {"expires": 600}},
+    "trim-feed": {"task": "writelog.trim_feed", "schedule": every(600), "options": {"expires": 60}},
 }
 
 # Website --------------------------------------------------------------------------------------------------------------
