@@ -178,14 +178,16 @@ class Partition:
     def apply(self, update: Update) -> set[Callable[[], None]]:
         """Takes in what was read. Returns whom to wake."""
         woken: set[Callable[[], None]] = set()
-        if update.base is not None or update.withdrawn != self.withdrawn:
+        # A Redis that has lost its notes lacks those of before. Streams may still be earlier.
+        withdrawn = {**self.withdrawn, **update.withdrawn}
+        if update.base is not None or withdrawn != self.withdrawn:
             woken.update(*(channel.waiting for channel in self.channels.values()))
         if update.base is not None:
             # What is held may have been taken back, and what is known of former terms too.
             self.former = {}
             self.forget(max([update.base, *(arrival for arrival, _ in self.order)]))
             self.base = update.base
-        self.head, self.clock, self.withdrawn = update.head, update.clock, update.withdrawn
+        self.head, self.clock, self.withdrawn = update.head, update.clock, withdrawn
         self.former |= update.former
         for frame in update.frames:
             size = len(frame.text) + OVERHEAD

@@ -31,8 +31,8 @@ def begin(rows: Sequence[Partition], guards: Mapping[int, Guards], previous: Map
         newest = max(row.term, found.term)
         ended[row.pk, newest] = through
         if kept:
-            # Two processes may begin a term at the same time. Redis keeps the first one, and the other stays unused.
-            ended[row.pk, found.term] = through
+            # Processes may begin terms at the same time. Redis keeps one of them, and the later ones stay unused.
+            ended |= {(row.pk, term): through for term in range(found.term, newest)}
         row.term = newest + 1
     known = {(one.partition_id, one.term): one for one in FormerTerm.objects.filter(partition__in=[*guards])}
     again = [known[each] for each in ended if each in known]

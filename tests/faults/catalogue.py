@@ -24,6 +24,7 @@ DRAINS = f"while :; do {sys.executable} manage.py drain; done"
 #: The connections between processes and servers.
 PAIRS = [
     *(("web", server) for server in (REDIS, DATABASE, SEARCH)),
+    *(("live", server) for server in (REDIS, DATABASE)),
     *(("worker", server) for server in (REDIS, DATABASE, SEARCH)),
     ("beat", REDIS),
 ]

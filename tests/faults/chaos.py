@@ -1,8 +1,8 @@
 """The long form: `make chaos SECONDS=600 SEED=1`. Documented in docs/reliability.md.
 
-Clients write all the time. Each kind of process has a killer, which kills it every 17 s if service is back from its
-last kill, side by side with the other killers and with rounds of the other faults. Ends with 1 when the checker finds
-anything, or service was back too late.
+Clients write all the time, and subscribers follow them. Each kind of process has a killer, which kills it every 17 s if
+service is back from its last kill, side by side with the other killers and with rounds of the other faults. Ends with 1
+when the checker finds anything, or service was back too late.
 """
 
 from __future__ import annotations
@@ -21,8 +21,10 @@ from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from tests.faults.catalogue import FAULTS, Fault
+from tests.faults.deliveries import KINDS
 from tests.faults.load import AckLog, Client, Load
 from tests.faults.recovery import LIMIT, Search, recover
 from tests.faults.settled import check_when_settled
@@ -31,12 +33,15 @@ from tests.support.services.mariadb import MariaDB
 from tests.support.services.packages import Missing
 
 CLIENTS = 12
+SUBSCRIBERS = 100
 #: Seconds between two kills of the same kind: 35 in ten minutes.
 BETWEEN_KILLS = 17.0
 #: Seconds that a fault lasts: of a killed server, of a paused process or connection, and of others.
 AWAY, STANDS_STILL, LASTS = 1.0, 20.0, 5.0
 #: The category of each kind of finding; others are "wrong".
 HARM = {1: "lost", 2: "doubled"}
+#: The invariant of the subscribers, whose findings are counted by themselves.
+DELIVERIES = 11
 
 
 @dataclass
@@ -140,7 +145,7 @@ class Chaos:
             at = max(at, strike.end or end)
         return calm + max(0.0, end - at)
 
-    def table(self, harm: Counter[str]) -> Iterator[str]:
+    def table(self, violations: list[dict[str, Any]], delivered: dict[str, int]) -> Iterator[str]:
         yield "| fault | times | acknowledged meanwhile | recovery, median | worst |"
         yield "|---|--:|--:|--:|--:|"
         by_fault: dict[str, list[Strike]] = defaultdict(list)
@@ -151,7 +156,10 @@ class Chaos:
             yield _row(name, strikes, sum(strike.acknowledged for strike in strikes))
         yield _row("all", self.strikes, self.load.log.seen["ack"])
         yield ""
-        yield "lost {lost}, doubled {doubled}, wrong {wrong}".format(**{"lost": 0, "doubled": 0, "wrong": 0, **harm})
+        writes = [violation["invariant"] for violation in violations if violation["invariant"] != DELIVERIES]
+        harm = Counter(HARM.get(invariant, "wrong") for invariant in writes)
+        yield ", ".join(f"{kind} {harm[kind]}" for kind in ("lost", "doubled", "wrong"))
+        yield f"{SUBSCRIBERS} subscribers: " + ", ".join(f"{kind} {delivered.get(kind, 0):,}" for kind in KINDS)
 
 
 def _row(name: str, strikes: list[Strike], acknowledged: int) -> str:
@@ -189,7 +197,7 @@ def main() -> int:
 def _run(stack: Stack, options: argparse.Namespace) -> bool:
     """Returns whether anything was lost, duplicated or wrong, or service came back too late."""
     ack_log = stack.folder / "acknowledged.jsonl"
-    load = Load(stack.product.url, AckLog(ack_log), CLIENTS, options.seed)
+    load = Load(stack.product.url, AckLog(ack_log), CLIENTS, options.seed, subscribers=SUBSCRIBERS)
     load.start()
     # A new index has to be filled first.
     recover(stack, load)
@@ -198,10 +206,10 @@ def _run(stack: Stack, options: argparse.Namespace) -> bool:
         chaos.run(options.seed)
     finally:
         load.stop()
-    violations, _ = check_when_settled(stack.product, ack_log)
+    violations, compared = check_when_settled(stack.product, ack_log)
     for violation in violations:
         print(violation)
-    table = "\n".join(chaos.table(Counter(HARM.get(violation["invariant"], "wrong") for violation in violations)))
+    table = "\n".join(chaos.table(violations, compared["delivered"]))
     print(table)
     if options.table:
         options.table.write_text(table + "\n")

@@ -1,4 +1,4 @@
-"""Clients that write, read their writes, and log the answers. Documented in docs/reliability.md."""
+"""Clients that write, read their writes, and log the answers, and subscribers. Documented in docs/reliability.md."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ from typing import IO, Any
 
 import requests
 
+from tests.faults.record import folder_of_subscribers
+from tests.faults.subscribers import Subscribers
 from tests.support.product import eventually
 
 #: Seconds for which a client repeats an unanswered request.
@@ -26,11 +28,14 @@ class AckLog:
     """The log of requests and answers, one JSON line each, written before the next request is sent."""
 
     def __init__(self, path: Path) -> None:
+        self.path = path
         self.file: IO[str] = path.open("w")
         self.lock = threading.Lock()
         self.seen: Counter[str] = Counter()
         #: The requests that got a 5xx or no answer. A test that expects none prints them.
         self.failures: list[str] = []
+        #: The newest acknowledged last_request_time among the children of each path.
+        self.newest: dict[str, str] = {}
 
     def write(self, kind: str, **entry: Any) -> None:
         with self.lock:
@@ -39,7 +44,10 @@ class AckLog:
             self.file.flush()
 
     def acknowledged(self, path: str, text: str, answer: dict[str, Any], *, created: bool) -> None:
-        self.write("ack", path=path, text=text, at=answer["last_request_time"], created=created)
+        at = answer["last_request_time"]
+        self.write("ack", path=path, text=text, at=at, created=created)
+        parent = path.rpartition("/")[0]
+        self.newest[parent] = max(at, self.newest.get(parent, ""))
 
     def failed(self, method: str, url: str, answer: str) -> None:
         self.failures.append(f"{time.strftime('%X')} {method} {url}: {answer}")
@@ -51,11 +59,19 @@ class AckLog:
 class Load:
     """Threads that write to two applications until they are stopped. The seed determines their choices.
 
-    With `reads`, they read their writes from another host. They wait `timeout` seconds for each answer.
+    With `reads`, they read their writes from another host. They wait `timeout` seconds for each answer. The
+    `subscribers` follow what is written.
     """
 
     def __init__(
-        self, base: str, log: AckLog, clients: int, seed: int, reads: str | None = None, timeout: float = 20.0
+        self,
+        base: str,
+        log: AckLog,
+        clients: int,
+        seed: int,
+        reads: str | None = None,
+        timeout: float = 20.0,
+        subscribers: int = 0,
     ) -> None:
         self.base, self.log, self.seed, self.reads, self.timeout = base, log, seed, reads, timeout
         self.stopping, self.going = threading.Event(), threading.Event()
@@ -65,12 +81,17 @@ class Load:
         self.threads = [threading.Thread(target=self._run, args=(client,), daemon=True) for client in range(clients)]
         #: Each client holds its own lock during a request.
         self.turns = [threading.Lock() for _ in self.threads]
+        self.followers = subscribers
+        self.subscribers: Subscribers | None = None
 
     def start(self) -> None:
         setup = Client(self.base, self.log, self.timeout)
         # Two applications have chats of the same numbers, so that a leak between them is visible.
         applications = [setup.create_application(name) for name in ("ours", "theirs")]
         self.chats = [(token, setup.create_chat(token)) for token in applications for _ in range(3)]
+        if self.followers:
+            folder = folder_of_subscribers(self.log.path)
+            self.subscribers = Subscribers(self.base, folder, self.chats, self.followers, self.seed)
         for thread in self.threads:
             thread.start()
 
@@ -78,9 +99,23 @@ class Load:
         self.stopping.set()
         for thread in self.threads:
             thread.join()
-        self.log.file.close()
+        try:
+            if self.subscribers:
+                self._finish(self.subscribers)
+        finally:
+            self.log.file.close()
         for failure in self.failures:
             raise failure
+
+    def _finish(self, subscribers: Subscribers) -> None:
+        """Writes a last message to each chat, and waits until the subscribers were shown it."""
+        try:
+            client = Client(self.base, self.log, self.timeout)
+            for token, chat in self.chats:
+                client.create_messages(token, chat, 1)
+            subscribers.finish({chat: self.log.newest[chat] for _, chat in self.chats})
+        finally:
+            subscribers.kill()
 
     @contextmanager
     def paused(self) -> Iterator[None]:
@@ -177,6 +212,12 @@ class Client:
     def searches(self, path: str) -> bool:
         """Returns whether a search in the message's application is answered."""
         response = self._try("GET", f"/search/any?application={path.partition('/')[0]}&limit=1")
+        return response is not None and response.ok
+
+    def follows(self, chat: str) -> bool:
+        """Returns whether a poll of the chat's events is answered."""
+        headers = {"Accept": "application/json"}
+        response = self._try("GET", f"{_url(chat)}/events?wait=0", headers=headers)
         return response is not None and response.ok
 
     def _answered(self, method: str, url: str, data: Any) -> Any:

@@ -22,7 +22,8 @@ Search = Callable[[Client, str], bool]
 
 def recover(stack: Stack, load: Load, *, search: Search | None = Client.finds) -> float:
     """Returns the seconds until service is back: until beat has swept, and a new message of each application is
-    acknowledged, stored and (with `search`) found. A missing sweep would only show when a hint is lost.
+    acknowledged, stored and (with `search`) found, and a poll of its chat is answered. A missing sweep would only show
+    when a hint is lost.
     """
     began = time.monotonic()
     eventually(stack.forget_sweep, PATIENCE)
@@ -38,5 +39,6 @@ def _wait_for_one_more(client: Client, chat: str, search: Search | None) -> None
     (path,) = client.create_messages(chat.partition("/")[0], chat, 1)
     number = int(path.rpartition("/")[2])
     eventually(lambda: client.messages_count(chat) >= number, PATIENCE)
+    eventually(lambda: client.follows(chat), PATIENCE)
     if search:
         eventually(lambda: search(client, path), PATIENCE)

@@ -25,7 +25,12 @@ from tests.support.services.packages import Missing
 from tests.support.services.redis import Redis
 
 #: The product's kinds of process, and the words in their command lines.
-ROLES = {"web": "chatsystem.wsgi", "worker": "celery_app worker ", "beat": "celery_app beat "}
+ROLES = {
+    "web": "chatsystem.wsgi",
+    "live": "live.asgi",
+    "worker": "celery_app worker ",
+    "beat": "celery_app beat ",
+}
 REDIS, DATABASE, SEARCH = "Redis", "database", "Elasticsearch"
 
 

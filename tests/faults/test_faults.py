@@ -20,6 +20,7 @@ from tests.support.harness import skip_or_fail
 from tests.support.services.packages import Missing
 
 SEED = 20_261_125
+SUBSCRIBERS = 8
 #: Seconds that a fault lasts.
 LASTS = 1.5
 
@@ -36,10 +37,10 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 
 @pytest.fixture(scope="module")
 def load(stack: Stack) -> Iterator[Load]:
-    """Four clients that write and read their writes. The checker must find nothing when they have ended."""
+    """Four clients and eight subscribers. The checker must find nothing when they have ended."""
     print(f"seed {SEED}")
     ack_log = stack.folder / "acknowledged.jsonl"
-    load = Load(stack.product.url, AckLog(ack_log), clients=4, seed=SEED)
+    load = Load(stack.product.url, AckLog(ack_log), clients=4, seed=SEED, subscribers=SUBSCRIBERS)
     load.start()
     more_acknowledgements(load.log, 100)
     # Numbers continue from here.
@@ -48,8 +49,10 @@ def load(stack: Stack) -> Iterator[Load]:
     recover(stack, load)
     yield load
     load.stop()
-    violations, _ = check_when_settled(stack.product, ack_log)
+    violations, compared = check_when_settled(stack.product, ack_log)
     assert violations == []
+    assert compared["delivered"]["deliveries"] >= 1000
+    print(f"the {SUBSCRIBERS} subscribers: {compared['delivered']}")
 
 
 @pytest.mark.parametrize("fault", [fault for fault in FAULTS if not fault.long_form], ids=lambda fault: fault.name)

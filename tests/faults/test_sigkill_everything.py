@@ -13,11 +13,11 @@ KILLS = 3
 
 
 def test_nothing_acknowledged_is_lost_when_every_process_is_killed_under_load(product: Product, tmp_path: Path) -> None:
-    # Given eight clients that write and read their writes,
+    # Given eight clients that write and read their writes, and eight subscribers,
     print(f"seed {SEED}")
     product.wait_until_ready()
     log = AckLog(tmp_path / "acknowledged.jsonl")
-    load = Load(product.url, log, clients=8, seed=SEED)
+    load = Load(product.url, log, clients=8, seed=SEED, subscribers=8)
     load.start()
 
     # when all processes are killed and the product is restarted on the same DATA_DIR, three times,
@@ -34,3 +34,4 @@ def test_nothing_acknowledged_is_lost_when_every_process_is_killed_under_load(pr
     assert violations == []
     assert compared["acknowledged"] >= (KILLS + 1) * 300
     assert log.seen["unanswered"] > 0
+    assert compared["delivered"]["deliveries"] > 1000

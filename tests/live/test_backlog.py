@@ -87,6 +87,16 @@ def test_only_streams_before_a_withdrawn_event_of_their_application_are_reset() 
     assert held.standing(Position(1, 8), THEIRS) is Standing.HELD
 
 
+def test_a_withdrawn_event_counts_also_when_redis_has_lost_its_note() -> None:
+    held = partition(frame(6), head=8)
+    held.apply(Update(Position(1, 9), 9, withdrawn={OURS: 9}))
+
+    held.apply(Update(Position(2, 12), 12, former={1: 9}))
+
+    assert held.standing(Position(1, 8), OURS) is Standing.WITHDRAWN
+    assert held.standing(Position(1, 9), OURS) is Standing.HELD
+
+
 def test_an_event_wakes_those_who_show_it_and_a_new_beginning_wakes_all() -> None:
     held = partition(frame(1))
     woken: list[str] = []

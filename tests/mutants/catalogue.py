@@ -1525,7 +1525,11 @@ MUTANTS = [
     Mutant(
         "unused term",
         "a term that another process has begun at the same time resets everybody",
-        edit("terms.py", "            ended[row.pk, found.term] = through\n", "            pass\n"),
+        edit(
+            "terms.py",
+            "            ended |= {(row.pk, term): through for term in range(found.term, newest)}\n",
+            "            pass\n",
+        ),
         (FOLLOWING,),
     ),
     Mutant(
