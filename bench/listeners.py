@@ -207,7 +207,8 @@ class Process:
         self.ended = 0
         self.cut_at = 0.0
         self.waiting_back = 0
-        self.idle: list[Poster] = []
+        #: The longest idle one is next, so that the server closes none of them for its silence.
+        self.idle: deque[Poster] = deque()
         #: Of each post: when it was due, when it was acknowledged, and the milliseconds until that.
         self.due = array("d")
         self.acknowledged = array("d")
@@ -326,12 +327,8 @@ class Process:
     # Posts
 
     def connect_posters(self) -> None:
-        for _ in range(POSTERS if self.plan.posts else 0):
-            poster = Poster(self.plan.port)
-            poster.socket.setblocking(False)
-            self.found[poster.socket.fileno()] = poster
-            self.epoll.register(poster.socket.fileno(), select.EPOLLIN)
-            self.idle.append(poster)
+        for _ in range(POSTERS):
+            self._connect_poster()
         self.templates = []
         for head, body in self.plan.posts:
             before, after = body.split(MARK)
@@ -339,13 +336,20 @@ class Process:
             start = f"{head}Content-Length: {length}\r\n\r\n{before}"
             self.templates.append((start.encode(), after.encode()))
 
+    def _connect_poster(self) -> None:
+        poster = Poster(self.plan.port)
+        poster.socket.setblocking(False)
+        self.found[poster.socket.fileno()] = poster
+        self.epoll.register(poster.socket.fileno(), select.EPOLLIN)
+        self.idle.append(poster)
+
     def post_until(self, finished: Callable[[], bool]) -> None:
         """Posts at the rate, whatever the server takes for it, until it is finished."""
         pace, due = 1 / self.plan.rate, time.monotonic()
         while not finished():
             now = time.monotonic()
             while due <= now and self.idle:
-                self._post(self.idle.pop(), due)
+                self._post(self.idle.popleft(), due)
                 due += pace
             self.poll(min(0.05, max(0.0, due - now)) if self.idle else 0.05)
 
@@ -363,7 +367,14 @@ class Process:
         piece = poster.socket.recv(65_536)
         now = time.monotonic()
         if not piece:
-            raise SystemExit("a connection that posts was closed")
+            if poster not in self.idle:
+                raise SystemExit("a connection was closed before its post was answered")
+            self.idle.remove(poster)
+            self.epoll.unregister(poster.socket.fileno())
+            del self.found[poster.socket.fileno()]
+            poster.socket.close()
+            self._connect_poster()
+            return
         poster.answer += piece
         head, found, body = poster.answer.partition(b"\r\n\r\n")
         if not found:
