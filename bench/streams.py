@@ -40,7 +40,7 @@ PIECE = 1_000
 LENGTH = 58
 TEXT = MARK + "x" * (LENGTH - len(MARK % 0))
 #: Drains with the feed row and as many without it, in a round. The cheapest of each counts.
-DRAINS = 6
+DRAINS = 10
 
 
 # Both sides -----------------------------------------------------------------------------------------------------------
@@ -354,7 +354,7 @@ def listeners(stack: Stack) -> list[Measure]:
         _renew(side)
         return used()
 
-    seconds = 2 * stack.scale.seconds
+    seconds = stack.scale.seconds
     accepted: list[int] = []
     for turn in range(stack.scale.rounds):
         ours, theirs = alternating(turn, with_listeners, without)
@@ -389,7 +389,7 @@ def feed(stack: Stack) -> list[Measure]:
     with side.standing_still(WORKER):
         # The first drain opens connections.
         drained()
-        for turn in range(stack.scale.turns):
+        for turn in range(stack.scale.rounds):
             pairs = [alternating(turn + number, drained, without) for number in range(DRAINS)]
             # The other work of the machine can only make a drain more expensive.
             ours, theirs = map(min, zip(*pairs, strict=True))
