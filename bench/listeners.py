@@ -133,7 +133,7 @@ class Listeners:
         return line.rstrip("\n")
 
     def expect(self, phase: str) -> None:
-        """Waits until the client is there. The client then waits for `go_on`."""
+        """Waits until the client is there. One that posts then waits for `go_on`."""
         line = self._line()
         assert line == phase, line
 
@@ -502,10 +502,11 @@ def main() -> None:
     process = Process(plan)
     gc.disable()
     process.open_all()
-    meet("open")
-    if plan.rate:
+    if plan.posts:
+        meet("open")
         print(json.dumps(asdict(process.run())), flush=True)
         return
+    print("open", flush=True)
     while True:
         process.poll(0.05)
         if select.select([sys.stdin], [], [], 0)[0]:

@@ -19,7 +19,8 @@ from bench import running
 from bench.centrifugo import NAME, Centrifugo
 from bench.listeners import MARK, Heard, Listeners, Plan, hear
 from bench.rounds import KILOBYTES, MILLISECONDS, PER_SECOND, Measure, Round, alternating
-from bench.stack import LIVE, MANY_APPLICATIONS, PATIENCE, WORKER, ProductSide, Stack, posts, resident
+from bench.stack import APPLICATIONS, LIVE, MANY_APPLICATIONS, PATIENCE, WORKER, ProductSide, Stack, posts, resident
+from bench.wrk import Request
 from tests.support.product import children, eventually, kill, processes, sockets
 
 #: Of the highest rate: the streams of the one chat, and the delay that 99 % of the deliveries have at most.
@@ -328,7 +329,7 @@ def listeners(stack: Stack) -> list[Measure]:
     measure = Measure(
         f"CPU of a POST with {LISTENERS:,} listeners, one a chat", MILLISECONDS, 1.15, False, "without listeners"
     )
-    chats = side.open_chats(8, LISTENERS // 8)
+    chats = _many_chats(side, LISTENERS)
     plan = Plan(side.product.port, [(_stream(chat), 1) for chat in chats], "id: ")
     requests = list(posts(chats, [TEXT % 0] * 20_000, 1))
 
@@ -361,6 +362,16 @@ def listeners(stack: Stack) -> list[Measure]:
         stack.say(f"a POST costs {ours:.2f} ms of CPU with listeners, {theirs:.2f} ms without")
         measure.rounds.append(Round(ours, theirs))
     return [measure]
+
+
+def _many_chats(side: ProductSide, number: int) -> list[str]:
+    """Creates chats of APPLICATIONS applications, several at once, and returns their paths."""
+    from bench import internals
+
+    parents = [chat.rpartition("/")[0] for chat in side.open_chats(APPLICATIONS, 1)]
+    numbers = range(2, number // APPLICATIONS + 1)
+    internals.post(side.url, [Request("POST", parent, {"title": "measured"}) for parent in parents for _ in numbers])
+    return [f"{parent}/{number}" for number in (1, *numbers) for parent in parents]
 
 
 def feed(stack: Stack) -> list[Measure]:
