@@ -67,7 +67,7 @@ fuzz: $(VENV)/.dev ## Fuzz the running product by its OpenAPI description, EXAMP
 mutants: $(VENV)/.dev ## Run mutation tests: break the product in many places and check that a test fails: JOBS=2
 	$(BIN)/python -m tests.mutants
 
-bench: $(VENV)/.dev ## Run all benchmarks next to their references, 15 minutes: ONLY="drain pages" TEXTS=LOG.jsonl.gz
+bench: $(VENV)/.dev ## Run all benchmarks next to their references, 25 minutes: ONLY="drain pages" TEXTS=LOG.jsonl.gz
 	$(BIN)/python -m bench $(addprefix --only ,$(ONLY)) $(addprefix --texts ,$(TEXTS))
 
 lint: $(VENV)/.dev ## Check style, types, import contracts, migrations and deployment settings

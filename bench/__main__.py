@@ -15,7 +15,8 @@ from pathlib import Path
 
 os.environ.setdefault("DATABASE", "mariadb")
 
-from bench.measures import MEASURES, ON_REQUEST, Measure
+from bench.measures import MEASURES, ON_REQUEST
+from bench.rounds import Measure
 from bench.stack import Scale, Stack
 from bench.texts import Texts
 

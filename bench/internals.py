@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import threading
 import time
@@ -15,9 +16,12 @@ from typing import Any
 from django.db import connection
 from elasticsearch import Elasticsearch, helpers
 
+from bench.clients import Client
+from bench.wrk import CONNECTIONS, Request
 from chatsystem.writelog.drain import drain
 from chatsystem.writelog.events import to_datetime, to_micros
 from chatsystem.writelog.keys import partition_of
+from chatsystem.writelog.redis_client import groups
 from search import outbox
 from search.backends.elasticsearch import indexes
 from search.backends.elasticsearch.document import mapping, to_source
@@ -38,6 +42,29 @@ def drain_application(token: str) -> int:
     # The server may have closed the connection after a long idle time.
     connection.close()
     return drain([partition_of(token)])
+
+
+def drain_all() -> int:
+    """Drains every partition that has events. Returns their number."""
+    connection.close()
+    return sum(drain(partitions) for partitions in groups())
+
+
+def post(url: str, requests: Iterable[Request]) -> None:
+    """Sends the requests once each."""
+    waiting = iter(requests)
+
+    async def work() -> None:
+        client = Client(url)
+        for method, path, data in waiting:
+            response = await client.request(method, path, data)
+            assert response.status < 400, response
+        client.close()
+
+    async def all_of_them() -> None:
+        await asyncio.gather(*(work() for _ in range(CONNECTIONS)))
+
+    asyncio.run(all_of_them())
 
 
 def index_outbox(seconds: float) -> tuple[list[Document], float]:

@@ -1,21 +1,16 @@
-"""The benchmarks, with their bounds and their rounds. Documented in docs/benchmarks.md.
-
-A round has a figure of the product and, if there is a reference, a figure of that, taken one after the other.
-"""
+"""The benchmarks, with their bounds. Documented in docs/benchmarks.md."""
 
 from __future__ import annotations
 
 import asyncio
-import statistics
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from functools import cache, partial
-from typing import TypeVar
 from urllib.parse import quote
 
-from bench import rows
+from bench import rows, streams
 from bench.clients import Client
+from bench.rounds import MEGABYTES, MILLISECONDS, PER_SECOND, SECONDS, Measure, Round, alternating
 from bench.stack import (
     APPLICATIONS,
     BATCH,
@@ -35,10 +30,6 @@ from bench.wrk import Request
 from chatsystem.conf.data_dir import DataDir
 from chatsystem.writelog.keys import partition_of
 
-PER_SECOND, SECONDS, MILLISECONDS, MEGABYTES = "/s", "s", "ms", "MB"
-Ours = TypeVar("Ours")
-Theirs = TypeVar("Theirs")
-
 #: The number of applications that share a backlog. Each is drained separately.
 DRAINED = 4
 LIMIT = 50
@@ -48,41 +39,6 @@ SEARCHERS, READERS = 2, 1
 CHECKED_WRITES = 100
 
 
-@dataclass(frozen=True, slots=True)
-class Round:
-    ours: float
-    theirs: float | None = None
-
-    @property
-    def value(self) -> float:
-        return self.ours if self.theirs is None else self.ours / self.theirs
-
-
-@dataclass(slots=True)
-class Measure:
-    """A benchmark. It passes if the median of its rounds is at least the bound, or at most the bound."""
-
-    name: str
-    #: The unit of a round's figures. The ratio of two figures has none.
-    unit: str
-    bound: float
-    at_least: bool = True
-    reference: str = ""
-    rounds: list[Round] = field(default_factory=list)
-
-    @property
-    def values(self) -> list[float]:
-        return [round.value for round in self.rounds]
-
-    @property
-    def median(self) -> float:
-        return statistics.median(self.values)
-
-    @property
-    def reached(self) -> bool:
-        return self.median >= self.bound if self.at_least else self.median <= self.bound
-
-
 # Writes ---------------------------------------------------------------------------------------------------------------
 
 
@@ -90,7 +46,7 @@ def single(stack: Stack) -> list[Measure]:
     stored = Measure("single POST, acknowledged and stored", PER_SECOND, 4, reference="the straightforward way")
     p99 = Measure("single POST, p99 at 16 clients", MILLISECONDS, 50, at_least=False)
     for turn in range(2):
-        ours, theirs = _alternating(
+        ours, theirs = alternating(
             turn,
             lambda: _posted(stack, stack.product, stack.scale.long_seconds),
             # Shorter, because storing what it acknowledges takes it much longer.
@@ -104,7 +60,7 @@ def single(stack: Stack) -> list[Measure]:
 def empty(stack: Stack) -> list[Measure]:
     measure = Measure("single POST, acknowledged", PER_SECOND, 0.45, reference="the empty view")
     for turn in range(stack.scale.rounds):
-        ours, theirs = _alternating(
+        ours, theirs = alternating(
             turn,
             lambda: _posted(stack, stack.product, stack.scale.seconds),
             lambda: stack.reference.load([Request("GET", "/empty")], stack.scale.seconds),
@@ -117,7 +73,7 @@ def empty(stack: Stack) -> list[Measure]:
 def batches(stack: Stack) -> list[Measure]:
     measure = Measure(f"batches of {BATCH}, stored", PER_SECOND, 8, reference="single POST, stored")
     for turn in range(stack.scale.rounds):
-        ours, theirs = _alternating(
+        ours, theirs = alternating(
             turn,
             lambda: _posted(stack, stack.product, stack.scale.batch_seconds, BATCH),
             lambda: _posted(stack, stack.product, stack.scale.seconds),
@@ -134,14 +90,6 @@ def lag(stack: Stack) -> list[Measure]:
         stack.say(f"everything was indexed {stored.lag:.2f} s after the last post")
         measure.rounds.append(Round(stored.lag))
     return [measure]
-
-
-def _alternating(turn: int, ours: Callable[[], Ours], theirs: Callable[[], Theirs]) -> tuple[Ours, Theirs]:
-    """Runs both, alternating which goes first: the first one may pay for what ran before."""
-    if turn % 2:
-        of_theirs = theirs()
-        return ours(), of_theirs
-    return ours(), theirs()
 
 
 def _posted(stack: Stack, side: Side, seconds: int, batch: int = 1, applications: int = APPLICATIONS) -> Stored:
@@ -239,7 +187,7 @@ def pages(stack: Stack) -> list[Measure]:
         starts = range(low, low + span // (2 * stack.scale.rounds))
         last = [Request("GET", f"{path}&after={many - LIMIT - start}") for start in starts]
         first = [Request("GET", f"{path}&after={start}") for start in starts]
-        ours, theirs = _alternating(
+        ours, theirs = alternating(
             turn,
             partial(side.load, last, _short(stack), READERS),
             partial(side.load, first, _short(stack), READERS),
@@ -258,7 +206,7 @@ def cached(stack: Stack) -> list[Measure]:
     for turn in range(stack.scale.rounds):
         same = [Request("GET", f"{path}&after={turn * span}")]
         others = [Request("GET", f"{path}&after={start}") for start in range(turn * span + 1, (turn + 1) * span)]
-        ours, theirs = _alternating(
+        ours, theirs = alternating(
             turn, partial(side.load, same, _short(stack)), partial(side.load, others, _short(stack))
         )
         assert theirs.requests < len(others), "uncached lists came twice"
@@ -310,7 +258,7 @@ def growth(stack: Stack) -> list[Measure]:
                 rows.copy(stack.server, large.database, chat_id, target, scale.many)
         measure = Measure(f"stored with {size:,} messages", PER_SECOND, 0.9, reference=f"with {scale.few:,}")
         for turn in range(scale.rounds):
-            ours, theirs = _alternating(
+            ours, theirs = alternating(
                 turn,
                 lambda: _posted(stack, large, scale.batch_seconds, BATCH),
                 lambda: _posted(stack, small, scale.batch_seconds, BATCH),
@@ -369,7 +317,7 @@ def tenants(stack: Stack) -> list[Measure]:
     name = f"single POST, stored, {MANY_APPLICATIONS} applications"
     measure = Measure(name, PER_SECOND, 0.95, reference=f"{APPLICATIONS} applications")
     for turn in range(stack.scale.turns):
-        ours, theirs = _alternating(
+        ours, theirs = alternating(
             turn,
             lambda: _posted(stack, stack.product, stack.scale.seconds, applications=MANY_APPLICATIONS),
             lambda: _posted(stack, stack.product, stack.scale.seconds),
@@ -464,6 +412,13 @@ MEASURES: dict[str, Callable[[Stack], list[Measure]]] = {
     "growth": growth,
     "search": search,
     "search-embedded": search_embedded,
+    "deliveries": streams.deliveries,
+    "delay": streams.delay,
+    "cut": streams.cut,
+    "replay": streams.replay,
+    "listeners": streams.listeners,
+    "feed": streams.feed,
+    "idle": streams.idle,
     "memory": memory,
     "tenants": tenants,
     "before": before,

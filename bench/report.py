@@ -13,7 +13,7 @@ from pathlib import Path
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
-from bench.measures import Measure
+from bench.rounds import Measure
 from bench.stack import Stack
 from tests.support.services import elasticsearch
 

@@ -26,7 +26,8 @@ import django
 import redis
 import requests
 
-from bench import running, wrk
+from bench import centrifugo, running, wrk
+from bench.centrifugo import Centrifugo
 from bench.clients import Client
 from bench.texts import Texts
 from bench.wrk import CONNECTIONS, Load, Request
@@ -39,8 +40,9 @@ from tests.support.ports import free_port
 from tests.support.product import BASE_DIR, Product, children, eventually
 from tests.support.services.database_server import DatabaseServer
 from tests.support.services.elasticsearch import Node
+from tests.support.services.packages import Missing
 
-WEB, WORKER, BEAT = "wsgi", "celery_app worker ", "celery_app beat "
+WEB, LIVE, WORKER, BEAT = "wsgi", "live.asgi", "celery_app worker ", "celery_app beat "
 
 #: The applications and chats that receive messages: several, to avoid contention for one row, and parallel drains.
 APPLICATIONS, CHATS = 8, 4
@@ -186,7 +188,7 @@ class ProductSide(Side):
     def web_memory(self) -> dict[int, int]:
         """Returns the memory of each web process in bytes, by process id."""
         (master,) = self.product.mains(WEB)
-        return {pid: _resident(pid) for pid in children(master)}
+        return {pid: resident(pid) for pid in children(master)}
 
 
 class ReferenceSide(Side):
@@ -346,6 +348,19 @@ class Stack:
         return started
 
     @cached_property
+    def centrifugo(self) -> Centrifugo | None:
+        """None where it cannot be built."""
+        self.say(f"starting {centrifugo.NAME}")
+        folder = Path(self._enter(tempfile.TemporaryDirectory(prefix="chatsystem-bench-")))
+        try:
+            node = Centrifugo(folder)
+        except Missing as error:
+            self.say(f"left out: {error}")
+            return None
+        self.closing.callback(node.stop)
+        return node
+
+    @cached_property
     def raw(self) -> str:
         """The name of a database with the product's tables, which is written without the product."""
         url = self.server.new_database("reference")
@@ -400,6 +415,7 @@ def _project_environ(settings: str, **given: str) -> dict[str, str]:
     return {**inherited, "DJANGO_SETTINGS_MODULE": settings, **given}
 
 
-def _resident(pid: int) -> int:
+def resident(pid: int) -> int:
+    """Returns the memory of a process in bytes."""
     pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE")

@@ -9,6 +9,9 @@ from threading import Lock
 
 from chatsystem.writelog.live_stats import DELAYS, DELIVERED, REFUSED, RESETS, WAITED, delay_field
 
+#: The counters of the delays, made once: a stream counts each of its writes.
+DELAY_FIELDS = tuple(map(delay_field, DELAYS))
+
 
 class Counts:
     """Thread-safe: the event loop counts, and the reader reports."""
@@ -26,7 +29,7 @@ class Counts:
         with self._lock:
             self._counts[DELIVERED] += events
             self._counts[WAITED] += round(seconds * 1_000_000) * events
-            self._counts[delay_field(DELAYS[bisect_left(DELAYS, seconds)])] += events
+            self._counts[DELAY_FIELDS[bisect_left(DELAYS, seconds)]] += events
 
     def replayed(self, events: int) -> None:
         """Counts events that a stream has asked for after they were accepted. They have no delay."""
