@@ -1427,13 +1427,21 @@ MUTANTS = [
     Mutant(
         "former terms count for ever",
         "a stream of a former term goes on although its events were lost",
-        edit("terms.py", "        ended[row.pk, newest] = through\n", "        ended[row.pk, newest] = 2**62\n"),
+        edit(
+            "terms.py",
+            "        ended[row.pk, found.term if kept else newest] = through\n",
+            "        ended[row.pk, found.term if kept else newest] = 2**62\n",
+        ),
         (FOLLOWING,),
     ),
     Mutant(
         "unused term",
         "a term that another process has begun at the same time resets everybody",
-        edit("terms.py", "            ended[row.pk, found.term] = through\n", "            pass\n"),
+        edit(
+            "terms.py",
+            "ended[row.pk, found.term if kept else newest] = through",
+            "ended[row.pk, newest] = through",
+        ),
         (FOLLOWING,),
     ),
     Mutant(
