@@ -29,10 +29,9 @@ def begin(rows: Sequence[Partition], guards: Mapping[int, Guards], previous: Map
         kept = found.passed_by == previous[row.pk] and found.clock >= row.drained_through
         through = found.clock if kept else row.drained_through
         newest = max(row.term, found.term)
-        ended[row.pk, newest] = through
-        if kept:
-            # Processes may begin terms at the same time. Redis keeps one of them, and the later ones stay unused.
-            ended |= {(row.pk, term): through for term in range(found.term, newest)}
+        # A later term than that of a Redis with all state was begun for the same Redis by another process, which passes
+        # the fence at the same time. That term may be the next one, or stays unused.
+        ended[row.pk, found.term if kept else newest] = through
         row.term = newest + 1
     known = {(one.partition_id, one.term): one for one in FormerTerm.objects.filter(partition__in=[*guards])}
     again = [known[each] for each in ended if each in known]

@@ -240,6 +240,7 @@ def test_an_older_copy_of_redis_hides_nothing_that_is_stored(
 
 @pytest.mark.parametrize("first", ["the first to name it", "the second one"])
 @pytest.mark.parametrize("processes", [2, 3])
+@pytest.mark.parametrize("is_empty", [False, True], ids=["restarts", "comes back empty"])
 def test_processes_that_let_redis_pass_at_the_same_time_cost_no_reset(
     ours: Tenant,
     following: Follower,
@@ -247,6 +248,7 @@ def test_processes_that_let_redis_pass_at_the_same_time_cost_no_reset(
     monkeypatch: pytest.MonkeyPatch,
     first: str,
     processes: int,
+    is_empty: bool,
 ) -> None:
     # Given an event that a reader has seen and that is not stored, and processes that let a restarted Redis pass,
     ours.message(1, "three")
@@ -268,9 +270,13 @@ def test_processes_that_let_redis_pass_at_the_same_time_cost_no_reset(
         racing.setattr(redis_guards, "pass_fences", in_a_race)
         ours.message(1, "four")
 
-    # when Redis restarts once more, then the reader goes on.
+    # when Redis restarts once more, or comes back empty when everything is stored, then the reader goes on.
     assert seen(following.follow()) == ["four"]
-    redis_server.restart()
+    if is_empty:
+        drain_all()
+        redis_server.client.flushall()
+    else:
+        redis_server.restart()
     ours.message(1, "five")
     assert seen(following.follow()) == ["five"]
 

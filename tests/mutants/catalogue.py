@@ -1519,7 +1519,11 @@ MUTANTS = [
     Mutant(
         "former terms count for ever",
         "a stream of a former term goes on although its events were lost",
-        edit("terms.py", "        ended[row.pk, newest] = through\n", "        ended[row.pk, newest] = 2**62\n"),
+        edit(
+            "terms.py",
+            "        ended[row.pk, found.term if kept else newest] = through\n",
+            "        ended[row.pk, found.term if kept else newest] = 2**62\n",
+        ),
         (FOLLOWING,),
     ),
     Mutant(
@@ -1527,8 +1531,8 @@ MUTANTS = [
         "a term that another process has begun at the same time resets everybody",
         edit(
             "terms.py",
-            "            ended |= {(row.pk, term): through for term in range(found.term, newest)}\n",
-            "            pass\n",
+            "ended[row.pk, found.term if kept else newest] = through",
+            "ended[row.pk, newest] = through",
         ),
         (FOLLOWING,),
     ),
