@@ -120,7 +120,7 @@ def test_two_products_are_independent_and_sigterm_to_make_stops_one_in_order(pro
 
     assert "Stopping" in output
     assert processes(other.data_dir) == {}
-    assert order_of_stops(other) == ["web", "beat", "background", "worker", "redis"]
+    assert order_of_stops(other) == ["web", "live", "beat", "background", "worker", "redis"]
     assert set(processes(product.data_dir)) == mine
     assert product.ready()
 
@@ -175,7 +175,7 @@ def test_a_killed_runner_leaves_nothing_behind(other: Product) -> None:
     other.runner.kill()
 
     eventually(lambda: processes(other.data_dir) == {})
-    assert order_of_stops(other) == ["web", "beat", "background", "worker", "redis"]
+    assert order_of_stops(other) == ["web", "live", "beat", "background", "worker", "redis"]
 
 
 def test_one_that_lost_its_terminal_goes_on_without_words_and_ends_in_order(other: Product) -> None:
