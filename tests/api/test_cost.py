@@ -151,6 +151,7 @@ def test_a_drain_of_a_chats_messages_costs_the_same_however_many(messages: int, 
         "UPDATE",
         "INSERT",
         "RELEASE",
+        "INSERT",
         "UPDATE",
         "COMMIT",
     ]

@@ -57,10 +57,16 @@ def prometheus(tmp_path_factory: pytest.TempPathFactory, product: Product) -> It
 
 
 def write(product: Product) -> None:
+    """Creates an application and chats, which a stream shows."""
     token = requests.post(f"{product.url}/applications", json={"name": "ours"}, timeout=20).json()["token"]
-    for title in ("one", "two"):
-        created = requests.post(f"{product.url}/applications/{token}/chats", json={"title": title}, timeout=20)
-        assert created.status_code == 201
+    application = f"{product.url}/applications/{token}"
+    with requests.get(f"{application}/events", stream=True, timeout=60) as stream:
+        lines = stream.iter_lines(chunk_size=1)
+        # It is open.
+        next(lines)
+        for title in ("one", "two"):
+            assert requests.post(f"{application}/chats", json={"title": title}, timeout=20).status_code == 201
+        assert any(line == b"event: chat" for line in lines)
 
 
 def well(product: Product, prometheus: Prometheus) -> bool:

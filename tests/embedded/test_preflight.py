@@ -74,7 +74,7 @@ def test_a_restart_is_not_refused_for_connections_that_the_last_run_closed(produ
         another.bind(("127.0.0.1", product.port))
 
     # then the port counts as free.
-    preflight.check_port(Options(product.port, "127.0.0.1", DataDir(product.data_dir), 1, own_redis=True))
+    preflight.check_port(Options(product.port, "127.0.0.1", DataDir(product.data_dir), 1, own_redis=True, demo=False))
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ from django.conf import settings
 from django.core.checks import run_checks
 from rest_framework.test import APIClient
 
-from chatsystem.writelog import stats
+from chatsystem.writelog import live_stats, stats
 from chatsystem.writelog.redis_client import client
 from tests.support.harness import RealRedis, Tenant, drain_all, forget_redis
 from tests.support.product import eventually
@@ -158,6 +158,7 @@ def test_without_the_right_to_info_writes_and_reads_go_on_and_it_is_degraded(
     # Once the right is granted, the report disappears.
     as_user()
     stats.beat_heart()
+    live_stats.report("a process", live_stats.Streams(0, 0), {})
     assert ours.chat()["number"] == 3
     assert ours.api.get("/health/ready").json()["status"] == "ok"
 
