@@ -220,13 +220,20 @@ class Application:
         stream, begin, is_malformed = opening
         # Tells nginx not to buffer, where its configuration does not.
         head = [(b"content-type", EVENT_STREAM.encode()), (b"x-accel-buffering", b"no"), *headers]
-        await send({"type": "http.response.start", "status": 200, "headers": head})
+        start = {"type": "http.response.start", "status": 200, "headers": head}
+        has_begun = False
+
+        async def begun() -> None:
+            nonlocal has_begun
+            has_begun = True
+            await send(start)
+            first = retry(random.randint(*RETRY))
+            await send({"type": "http.response.body", "body": first, "more_body": True})
+
         hint = RETRY_REFUSED
         try:
             self.streams.claim(stream)
-            first = retry(random.randint(*RETRY))
-            await send({"type": "http.response.body", "body": first, "more_body": True})
-            await stream.run(begin, is_malformed)
+            await stream.run(begin, is_malformed, begun)
             hint = RETRY
         except Refused:
             counts.refused()
@@ -235,6 +242,8 @@ class Application:
             logger.error("A stream has failed:\n%s", without_values(error))
         finally:
             self.streams.release(stream)
+        if not has_begun:
+            await send(start)
         await send({"type": "http.response.body", "body": retry(random.randint(*hint))})
 
     async def poll(self, request: Request) -> Response:

@@ -224,16 +224,21 @@ class Stream:
         self._beat = False
         self.position: Position | None = None
 
-    async def run(self, begin: Position | None, is_malformed: bool) -> None:
+    async def run(
+        self, begin: Position | None, is_malformed: bool, begun: Callable[[], Awaitable[None]] | None = None
+    ) -> None:
         """Sends what follows the position until the stream ends; from now on without a position.
 
-        Raises `Refused` when it cannot go on for the moment.
+        Calls `begun` when the position is known. A client whose stream is open expects everything that it posts after
+        that. Raises `Refused` when it cannot go on for the moment.
         """
         partition = self.streams.backlog.claim(self.subject.partition)
         try:
             await self._until_read(partition)
             assert partition.head is not None
             self.position = begin or partition.head
+            if begun is not None:
+                await begun()
             if is_malformed:
                 await self._reset(partition)
             elif begin is None:

@@ -47,6 +47,16 @@ def test_a_stream_shows_each_event_with_the_representation_that_the_api_returned
     ]
 
 
+def test_a_client_whose_stream_is_open_sees_all_that_it_posts_from_then_on(live: LiveServer, ours: Tenant) -> None:
+    # Given a partition that no stream of the process has shown yet, and a stream whose response has begun,
+    stream = live.open(f"{ours.path}/events")
+    stream.read_head()
+
+    # when something is posted at once, then it is shown.
+    ours.chat("at once")
+    assert stream.until("at once")[-1] == "at once"
+
+
 def test_a_stream_shows_only_events_of_its_application_and_of_its_chat(
     live: LiveServer, ours: Tenant, theirs: Tenant
 ) -> None:

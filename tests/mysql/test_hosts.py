@@ -13,19 +13,20 @@ from rest_framework.test import APIClient
 
 from chatsystem.models import HostConfiguration
 from chatsystem.monitoring import hosts
-from chatsystem.writelog import stats
+from chatsystem.writelog import live_stats, stats
 from chatsystem.writelog.tasks import drain_waiting
 from search.backends import get_backend
 
 
 @pytest.fixture
 def host(api: APIClient, settings: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> APIClient:
-    """One host with workers and an index."""
+    """One host with workers, a live process and an index."""
     settings.SEARCH_INDEX_PATH = tmp_path / "index.sqlite3"
     monkeypatch.setattr(hosts, "_shows_up_at", 0.0)
     # Each look of a test counts as that of another process.
     monkeypatch.setattr(hosts, "PACE", 0.0)
     stats.beat_heart()
+    live_stats.report("a process", live_stats.Streams(0, 0), {})
     get_backend().ping()
     return api
 
