@@ -89,12 +89,13 @@ def static_files() -> Iterator[None]:
 @pytest.fixture
 def state(redis_server: RealRedis, monkeypatch: pytest.MonkeyPatch) -> object:
     """The state Redis, empty."""
-    from chatsystem.writelog import ownership
+    from chatsystem.writelog import ownership, tasks
     from chatsystem.writelog.append import hints
     from chatsystem.writelog.redis_client import client
 
-    # No worker sweeps here: on a slow machine a lease would end in the middle of a test.
+    # No worker sweeps here: on a slow machine a lease would end in the middle of a test, and so would a drain's turn.
     monkeypatch.setattr(ownership, "LEASE", 3_600.0)
+    monkeypatch.setattr(tasks, "DRAIN_TURN", 3_600.0)
 
     client(0).flushall()
     hints.asks_at = 0.0
