@@ -31,7 +31,7 @@ admin: $(VENV)/.embedded ## Create a user for /admin/ (same DATA_DIR as make run
 ##@ Develop
 
 # A file's tests run in one process, since they share fixtures. tests/support/distribution.py starts with the longest.
-PYTEST := $(BIN)/python -m pytest --numprocesses 4 --dist loadfile
+PYTEST := $(BIN)/python -m pytest --numprocesses 3 --dist loadfile
 # The tests that use the database. The others do not depend on it.
 ON_SERVERS := tests/mysql tests/writelog tests/live/test_following.py tests/api tests/monitoring tests/backoffice tests/commands tests/faults
 
