@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import pytest
 from django.apps import apps
@@ -16,6 +17,10 @@ from chatsystem.api.static import StaticFile, StaticFiles
 from tests.support import environment
 from tests.support.distribution import LongestFirst, longest_first
 from tests.support.harness import RealRedis, Tenant, drain_all, skip_or_fail
+from tests.support.services.packages import Missing
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 # What only a database server can do.
 collect_ignore = [] if environment.server else ["mysql"]
@@ -123,6 +128,18 @@ def theirs(api: APIClient) -> Tenant:
     tenant.chat("theirs")
     tenant.message(1, "theirs")
     return tenant
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """A real browser. tests/backoffice and tests/api have simpler ones of this name."""
+    from tests.support.services.chromium import chromium
+
+    try:
+        with chromium() as running:
+            yield running
+    except Missing as missing:
+        skip_or_fail(missing)
 
 
 @pytest.fixture

@@ -14,23 +14,11 @@ import requests
 from playwright.sync_api import Browser, Page, Route, StorageState, expect
 
 from chatsystem.writelog import ownership
-from tests.support.harness import skip_or_fail
 from tests.support.product import BASE_DIR, PATIENCE, Product
 from tests.support.readable import cut_off, hard_to_read
-from tests.support.services.chromium import chromium
-from tests.support.services.packages import Missing
 
 PASSWORD = "correct horse battery staple"
 STRICT = "default-src 'self'"
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    try:
-        with chromium() as browser:
-            yield browser
-    except Missing as missing:
-        skip_or_fail(missing)
 
 
 @pytest.fixture(scope="module")

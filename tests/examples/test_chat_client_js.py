@@ -9,11 +9,8 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Page
 
-from tests.support.harness import skip_or_fail
 from tests.support.product import BASE_DIR, PATIENCE
 from tests.support.scripted import Answer, Scripted, as_json, error, frame, scripted
-from tests.support.services.chromium import chromium
-from tests.support.services.packages import Missing
 
 TOKEN = "0123456789abcdef" * 2
 FAR = "2100-01-01T00:00:00.000000Z"
@@ -30,15 +27,6 @@ STREAM = """(options) => {
         onState: (state, error) => states.push(error ? `${state}: ${error.code}` : state),
     });
 }"""
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    try:
-        with chromium() as browser:
-            yield browser
-    except Missing as missing:
-        skip_or_fail(missing)
 
 
 @pytest.fixture

@@ -2,38 +2,22 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Locator, Page, expect
 
-from tests.support.harness import skip_or_fail
 from tests.support.product import Product
-from tests.support.services.packages import Missing, ensure
 
 #: Milliseconds. Far more than needed.
 PATIENCE = 60_000
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    try:
-        ensure(["chromium"], "chromium")
-    except Missing as missing:
-        skip_or_fail(missing)
-    expect.set_options(timeout=PATIENCE)
-    with sync_playwright() as playwright:
-        # The sandbox does not work for root.
-        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
-        yield browser
-        browser.close()
-
-
-@pytest.fixture(scope="module")
 def tab(browser: Browser, product: Product, description: dict[str, Any]) -> Iterator[Page]:
     """The page, loaded once for all tests: rendering it is what takes long here."""
+    expect.set_options(timeout=PATIENCE)
     page = browser.new_page()
     page.set_default_timeout(PATIENCE)
     asked: list[str] = []

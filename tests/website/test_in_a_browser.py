@@ -12,11 +12,8 @@ import pytest
 import requests
 from playwright.sync_api import APIResponse, Browser, BrowserContext, Locator, Page, Route, expect
 
-from tests.support.harness import skip_or_fail
 from tests.support.product import PATIENCE, Product, children, eventually, kill
 from tests.support.readable import cut_off, hard_to_read
-from tests.support.services.chromium import chromium
-from tests.support.services.packages import Missing
 
 ADMIN_KEY = "k" * 43
 WEB, LIVE = " chatsystem.wsgi", " live.asgi"
@@ -24,17 +21,8 @@ LOOKS = list(itertools.product((1280, 390), ("light", "dark")))
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    expect.set_options(timeout=PATIENCE * 1_000)
-    try:
-        with chromium() as browser:
-            yield browser
-    except Missing as missing:
-        skip_or_fail(missing)
-
-
-@pytest.fixture(scope="module")
 def product(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Product]:
+    expect.set_options(timeout=PATIENCE * 1_000)
     running = Product(tmp_path_factory.mktemp("demo"))
     running.start()
     running.wait_until_ready()

@@ -1,4 +1,4 @@
-"""A real browser for the admin pages."""
+"""A real browser."""
 
 from __future__ import annotations
 
