@@ -151,7 +151,7 @@ class Listeners:
 
 
 def hear(plan: Plan) -> Heard:
-    """Opens the streams, posts, and returns what was heard."""
+    """Opens the streams, posts, and returns the figures."""
     with Listeners(plan) as listeners:
         listeners.go_on()
         return listeners.heard()
@@ -278,7 +278,7 @@ class Process:
         if not stream.begun:
             if retry := RETRY.search(piece):
                 stream.retry = int(retry[1]) / 1_000
-            # Whoever comes back is told of nothing until there is something new.
+            # A stream that is opened again receives nothing until there is a new event.
             if not stream.last and self.begun_mark not in piece:
                 return
             stream.begun = True
@@ -483,7 +483,7 @@ def _percentile(seconds: Any, share: float) -> float:
 
 
 def meet(phase: str) -> None:
-    """Tells what comes next, and waits until whoever started this process is ready for it."""
+    """Prints the next phase, and waits until the parent process is ready for it."""
     print(phase, flush=True)
     if not sys.stdin.readline():
         sys.exit()

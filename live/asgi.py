@@ -10,7 +10,7 @@ import logging
 import os
 import random
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from datetime import datetime, timezone
 from typing import Any, NamedTuple
 
@@ -42,7 +42,6 @@ from live.errors import RETRY_SECONDS, InvalidTicket, NoEvents  # noqa: E402
 from live.frames import as_json, heartbeat, retry  # noqa: E402
 from live.reader import AWAY  # noqa: E402
 from live.responses import (  # noqa: E402
-    EVENT_STREAM,
     Headers,
     Response,
     Send,
@@ -52,7 +51,7 @@ from live.responses import (  # noqa: E402
     send_response,
 )
 from live.streams import LIFETIME, SPREAD, Refused, Stream, Streams  # noqa: E402
-from live.views import wants_json  # noqa: E402
+from live.views import DEFAULT_WAIT, EVENT_STREAM, MAX_EVENTS, MAX_WAIT, NO_POSITION, wants_json  # noqa: E402
 
 logger = logging.getLogger(__name__)
 
@@ -62,10 +61,6 @@ ABORT = "live.abort"
 EVENTS = re.compile(r"/applications/([0-9a-f]{32})(?:/chats/([1-9][0-9]{0,18}))?/events/?", re.ASCII)
 TICKET_EVENTS = re.compile(r"/events/?")
 HEALTH = re.compile(r"/health/(live|ready)/?")
-
-#: Seconds that a long poll waits, and events that it returns.
-MAX_WAIT, DEFAULT_WAIT = 30, 25
-MAX_EVENTS = 500
 
 #: Milliseconds after which a client connects again. Drawn for each stream, so that they do not come all at once.
 RETRY = (1_000, 3_000)
@@ -221,11 +216,8 @@ class Application:
         # Tells nginx not to buffer, where its configuration does not.
         head = [(b"content-type", EVENT_STREAM.encode()), (b"x-accel-buffering", b"no"), *headers]
         start = {"type": "http.response.start", "status": 200, "headers": head}
-        has_begun = False
 
         async def begun() -> None:
-            nonlocal has_begun
-            has_begun = True
             await send(start)
             first = retry(random.randint(*RETRY))
             await send({"type": "http.response.body", "body": first, "more_body": True})
@@ -238,11 +230,11 @@ class Application:
         except Refused:
             counts.refused()
         except Exception as error:
-            # The response has begun, so it can only end.
+            # A client comes again after a stream that ends, and gives up after an error.
             logger.error("A stream has failed:\n%s", without_values(error))
         finally:
             self.streams.release(stream)
-        if not has_begun:
+        if stream.position is None:
             await send(start)
         await send({"type": "http.response.body", "body": retry(random.randint(*hint))})
 
@@ -284,7 +276,7 @@ def beginning(request: Request) -> tuple[Position | None, bool]:
     try:
         return (Position.parse(after) if after is not None else None), False
     except ValueError:
-        raise invalid("after", "Give a position from an event or a list.") from None
+        raise invalid("after", NO_POSITION) from None
 
 
 def number(request: Request, name: str, default: int, low: int, high: int) -> int:
@@ -297,6 +289,3 @@ def accepts_stream(accept: str) -> bool:
 
 
 application = Application()
-
-#: What a server calls.
-ASGI = Callable[[dict[str, Any], object, Send], Awaitable[None]]

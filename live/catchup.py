@@ -88,7 +88,7 @@ def _stored(subject: Subject, position: Position, tail: Tail) -> Iterator[Page]:
     """Yields what the database has after the position."""
     try:
         for events in replay(subject.partition, subject.owns, subject.chats, position.arrival, tail.stored):
-            yield Page(subject.of_those(frames_of(tail.term, events)), Position(tail.term, events[-1].arrival))
+            yield Page(frames_of(tail.term, events), Position(tail.term, events[-1].arrival))
     except Gap:
         raise TakenBack from None
 

@@ -23,7 +23,11 @@ from chatsystem.api.query_params import invalid
 from live.errors import InvalidTicket
 from live.serializers import MAX_CHATS, MAX_TTL, TicketSerializer
 from live.views import (
+    DEFAULT_WAIT,
     EVENT_STREAM,
+    MAX_EVENTS,
+    MAX_WAIT,
+    NO_POSITION,
     ApplicationEvents,
     ChatEvents,
     EventsView,
@@ -35,9 +39,6 @@ from messages_app.serializers import MessageSerializer
 
 JSON = "application/json"
 POSITION = "7-1795449565599123"
-MAX_WAIT = 30
-DEFAULT_WAIT = 25
-MAX_EVENTS = 500
 
 
 class LiveMessage(MessageSerializer):
@@ -121,7 +122,6 @@ class EventsSchema(AutoSchema):
         return ["Live"]
 
 
-NO_POSITION = "Give a position from an event or a list."
 TICKET = OpenApiParameter(
     "ticket", {"type": "string"}, OpenApiParameter.QUERY, required=True, description="From `POST …/tickets`."
 )

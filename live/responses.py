@@ -13,7 +13,6 @@ Send = Callable[[dict[str, Any]], Awaitable[None]]
 Headers = list[tuple[bytes, bytes]]
 
 JSON = "application/json"
-EVENT_STREAM = "text/event-stream"
 
 
 class Response(NamedTuple):

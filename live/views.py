@@ -17,10 +17,16 @@ from chatsystem.api.idempotency import request_key
 from chatsystem.api.negotiation import AnyAccept
 from chatsystem.api.viewsets import EntityViewSet
 from live.errors import RETRY_SECONDS, NoEvents
+from live.frames import retry
 from live.serializers import TicketSerializer
 from live.tickets import issue
 
 EVENT_STREAM = "text/event-stream"
+#: Seconds that a long poll waits, and events that it returns.
+MAX_WAIT, DEFAULT_WAIT = 30, 25
+MAX_EVENTS = 500
+#: Of a 400 for `after`.
+NO_POSITION = "Give a position from an event or a list."
 
 
 class TicketViewSet(EntityViewSet):
@@ -65,7 +71,7 @@ class EventsView(APIView):
         if wants_json(request.META.get("HTTP_ACCEPT", "")):
             raise NoEvents
         # A 200: EventSource gives up on any other status, and tries again after a stream that ended.
-        content = f"retry: {RETRY_SECONDS * 1000}\n\n"
+        content = retry(RETRY_SECONDS * 1_000)
         return HttpResponse(content, content_type=EVENT_STREAM, headers={"Cache-Control": "no-store"})
 
 

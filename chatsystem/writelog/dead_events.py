@@ -12,6 +12,7 @@ from django.db.models import QuerySet
 from chatsystem.writelog import stream
 from chatsystem.writelog.drain import store
 from chatsystem.writelog.events import CREATE, Event
+from chatsystem.writelog.feed import RETENTION
 from chatsystem.writelog.keys import Keys
 from chatsystem.writelog.models import DeadEvent, DiscardedEvent
 from chatsystem.writelog.partitions import locked
@@ -88,12 +89,12 @@ def discard(dead: DeadEvent, by: str, reason: str) -> None:
 
 
 def withdraw(partition: int, path: str, arrival: int, verb: str, instead: Pending | None) -> int:
-    """Removes a discarded event from the pending view. Reads show `instead`, what is left of the entity.
+    """Removes a discarded event from the pending view. Reads then show `instead`: what is left of the entity.
 
     Returns the clock of the partition afterwards. A reader at an earlier position may have shown the event.
     """
     keys = Keys(partition)
-    arguments = [path, arrival, "" if instead is None else str(instead), verb]
+    arguments = [path, arrival, "" if instead is None else str(instead), verb, RETENTION]
     return int(run(partition, "withdraw", [keys.numbers, keys.pending, keys.clock, keys.withdrawn], arguments))
 
 

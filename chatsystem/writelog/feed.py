@@ -33,9 +33,8 @@ class Gap(Exception):
 
 
 class Change(NamedTuple):
-    """A link of the chain. `numbers` maps the path of a parent to the numbers of its changed children."""
+    """A link of the chain, which ends at `through`. `numbers` maps the path of a parent to its changed children."""
 
-    after: int
     through: int
     numbers: dict[str, list[int]]
 
@@ -96,7 +95,7 @@ def changes(partition: int, after: int, through: int) -> Iterator[Change]:
             # Only the first one may begin earlier: the reader has seen part of it.
             if begin > at or (begin < at and at != after):
                 raise Gap
-            yield Change(begin, end, {parent: list(_numbers(runs)) for parent, runs in json.loads(text).items()})
+            yield Change(end, {parent: list(_numbers(runs)) for parent, runs in json.loads(text).items()})
             at = end
             if at >= through:
                 return

@@ -13,6 +13,7 @@ from typing import NamedTuple
 from chatsystem.writelog.exceptions import LogUnavailable
 from chatsystem.writelog.keys import Keys
 from chatsystem.writelog.redis_client import available, client, groups, now, of_all, of_reachable
+from chatsystem.writelog.stats import buckets
 
 #: Seconds after its last report for which a process counts as alive: three reports.
 ALIVE = 15
@@ -110,9 +111,5 @@ def delivered() -> Delivered:
     fields: Counter[str] = Counter()
     for each in of_all("hgetall", "work").values():
         fields.update({name: int(value) for name, value in each.items()})
-    below = 0
-    delays = []
-    for bound in DELAYS:
-        below += fields[delay_field(bound)]
-        delays.append((bound, below))
+    delays = buckets(fields, DELAY_TO, DELAYS)
     return Delivered(fields[DELIVERED], delays, fields[WAITED] / 1_000_000, fields[RESETS], fields[REFUSED])

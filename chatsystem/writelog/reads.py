@@ -65,7 +65,7 @@ class PendingChildren:
     def position(self) -> Position:
         """From here on, a stream shows every change that the children may not show yet.
 
-        Without a version nobody knows what may be missing. No term has an event at arrival 0.
+        Without a version anything may be missing, so it is before every event.
         """
         return Position(self.term, int(self.version.partition(" ")[0]) if self.version else 0)
 

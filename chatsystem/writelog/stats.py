@@ -103,8 +103,8 @@ class Work:
         for each in hashes:
             fields.update({name: int(value) for name, value in each.items()})
         return cls(
-            Histogram(_buckets(fields, SECONDS_TO, SECONDS), fields[TOOK] / 1_000_000),
-            Histogram(_buckets(fields, EVENTS_TO, EVENTS), fields[STORED]),
+            Histogram(buckets(fields, SECONDS_TO, SECONDS), fields[TOOK] / 1_000_000),
+            Histogram(buckets(fields, EVENTS_TO, EVENTS), fields[STORED]),
             fields[DRIFTS],
         )
 
@@ -231,7 +231,7 @@ def done() -> Work:
     return Work.parse(of_all("hgetall", "work").values())
 
 
-def _buckets(fields: Counter[str], prefix: str, bounds: tuple[float, ...]) -> list[tuple[float, int]]:
+def buckets(fields: Counter[str], prefix: str, bounds: tuple[float, ...]) -> list[tuple[float, int]]:
     counted = dict.fromkeys(bounds, 0)
     # Includes the buckets of other versions, which had other bounds.
     counted |= {float(name.removeprefix(prefix)): n for name, n in fields.items() if name.startswith(prefix)}

@@ -93,8 +93,8 @@ def _tails(after: Mapping[int, int]) -> dict[int, Tail | LogUnavailable]:
     with available(), pooled_connection(first) as connection:
         found = evaluate_each(connection, "tail", calls)
         if settings.REDIS_REPLICAS:
-            # The probe is written after what was read. So a replica that has it has everything before it. WAIT counts
-            # the writes of its own connection.
+            # Written after the read: a replica that has this probe also has what was read. WAIT counts the writes of
+            # its own connection.
             check_replicas(ask_all(connection, [("SET", Keys(first).probe, "1", "PX", 1000), wait_command()]))
     return {partition: _parsed(answer) for partition, answer in found.items()}
 

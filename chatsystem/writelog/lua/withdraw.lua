@@ -7,9 +7,10 @@
 --       3 instead  the pending value of the entity's newest remaining dead event; '' if there is none
 --       4 verb     of the discarded event. Without its create an entity never existed: its children get no more
 --                  numbers, unless a seed finds it in the database
+--       5 retention  for which readers may still be at an earlier position, in seconds
 -- returns the clock after this, in microseconds; 0 without one
 local numbers_key, pending_key, clock_key, withdrawn_key = unpack(KEYS)
-local path, arrival, instead, verb = unpack(ARGV)
+local path, arrival, instead, verb, retention = unpack(ARGV)
 
 local pending = redis.call('HGET', pending_key, path)
 -- A newer entry belongs to another event: an update in the log, whose removal clears it.
@@ -27,5 +28,5 @@ if not clock then return '0' end
 clock = string.format('%.0f', tonumber(clock) + 1)
 redis.call('SET', clock_key, clock)
 redis.call('HSET', withdrawn_key, string.match(path, '^[^/]+'), clock)
-redis.call('EXPIRE', withdrawn_key, 7 * 24 * 3600)
+redis.call('EXPIRE', withdrawn_key, retention)
 return clock
