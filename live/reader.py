@@ -39,6 +39,11 @@ PACE = 0.02
 REST = 0.2
 #: Seconds between two reports to readiness and the metrics.
 REPORT_PACE = 5.0
+#: Seconds for which the thread waits for a busy event loop. If it waited until the next drain, it would find the log
+#: trimmed, and would have to ask the database.
+PATIENCE = 0.1
+#: Bytes of events that the event loop may have left to take in. Beyond this the thread waits for it.
+MAX_BEHIND = 8 * 1024 * 1024
 #: Errors of the state Redis and of the database that mean "not now".
 AWAY = (LogUnavailable, DatabaseError, InterfaceError)
 #: Seconds without a round after which the thread counts as stuck: many times what Redis and the database may take.
@@ -61,6 +66,8 @@ class Reader:
         self.streams: Callable[[], int] = lambda: 0
         #: Names this process in the reports.
         self.name = f"{socket.gethostname()}:{os.getpid()}"
+        #: Bytes that were handed to the event loop, and that it has taken in. Each has one writer.
+        self._handed = self._taken = 0
         self._rests_until: dict[int, float] = {}
         self._reported_at = self._logged_at = -REPORT_PACE
         self._ending = threading.Event()
@@ -133,9 +140,7 @@ class Reader:
                     self._rest([partition], REST)
                     continue
             read.append(partition)
-        if changes:
-            self._hand_over(changes)
-        self.polled |= {partition.number: began for partition in read}
+        self._hand_over(changes, {partition.number: began for partition in read})
 
     def _advance(self, partition: Partition, clock: int, tail: Tail) -> Update:
         """Moves the partition's cursor to the end of what was read, and returns that."""
@@ -167,23 +172,36 @@ class Reader:
         withdrawn = {token_hash(token): arrival for token, arrival in tail.withdrawn.items()}
         return Update(head, tail.clock, withdrawn=withdrawn, **read)
 
-    def _hand_over(self, changes: list[Change]) -> None:
-        """Waits until the event loop has taken it in. Otherwise a busy loop would let updates pile up."""
+    def _hand_over(self, changes: list[Change], polled: dict[int, float]) -> None:
+        """Lets the event loop take in what was read, and waits for it, but not long.
+
+        A loop that accepts two thousand connections takes a second. The order of the updates stays.
+        """
+        if not changes and self._handed == self._taken:
+            self.polled |= polled
+            return
         done = threading.Event()
+        # One more for each change, since a change may hold no event.
+        size = len(changes) + sum(len(frame.text) for _, update in changes for frame in update.frames)
 
         def apply() -> None:
             try:
                 self.apply(changes)
+                self.polled |= polled
             finally:
+                self._taken += size
                 done.set()
 
+        self._handed += size
         try:
             self.loop.call_soon_threadsafe(apply)
         except RuntimeError:
             # The loop has ended with the process.
             return
-        while not done.wait(0.5) and not self._ending.is_set():
+        done.wait(PATIENCE)
+        while self._handed - self._taken > MAX_BEHIND and not self._ending.is_set():
             self.beat_at = time.monotonic()
+            done.wait(PATIENCE)
 
     def _is_away(self, error: Exception) -> None:
         if not isinstance(error, LogUnavailable):
