@@ -91,6 +91,12 @@ def test_migrate_runs_before_the_services_that_use_the_tables() -> None:
         assert SERVICES[name]["depends_on"]["migrate"] == {"condition": "service_completed_successfully"}
 
 
+@pytest.mark.parametrize("name", sorted(OURS | {"redis-state", "redis-cache"}))
+def test_the_name_of_a_container_that_is_down_blocks_nobody(name: str) -> None:
+    """Docker's name server forwards what it does not know, unless these options are set. Measured: 10.03 s and 0.02 s."""
+    assert (SERVICES[name]["dns_search"], SERVICES[name]["dns_opt"]) == (["."], ["ndots:1"])
+
+
 def test_web_only_waits_for_what_writes_need() -> None:
     assert set(SERVICES["web"]["depends_on"]) == {"migrate", "redis-state"}
 

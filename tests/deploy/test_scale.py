@@ -242,6 +242,13 @@ def test_the_replica_logs_in_with_a_password_that_mysql_accepts(tmp_path: Path) 
     assert passwords == ["0123456789abcdef" * 2] * 2
 
 
+def test_sentinels_and_replicas_do_not_wait_for_the_name_of_a_dead_primary(merged: dict[str, Any]) -> None:
+    """A Sentinel whose look-up takes more than two seconds enters its TILT mode, and promotes nobody."""
+    for name in ("redis-state", "sentinel"):
+        several = [service for found, service in merged.items() if found.startswith(name)]
+        assert [(each["dns_search"], each["dns_opt"]) for each in several] == [(["."], ["ndots:1"])] * 3
+
+
 def test_each_server_keeps_its_own_volume_and_every_mounted_file_exists(merged: dict[str, Any]) -> None:
     kept: dict[str, str] = {}
     for name, service in merged.items():
