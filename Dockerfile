@@ -14,7 +14,7 @@ FROM python:3.13-slim-trixie
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends libmariadb3 \
     && rm -rf /var/lib/apt/lists/*
-RUN useradd --system --uid 10001 --no-create-home --home-dir /nonexistent chatsystem
+RUN useradd --uid 10001 --no-create-home --home-dir /nonexistent chatsystem
 COPY --from=builder /venv /venv
 # Unbuffered, so that the container's log shows each line at once, including the last ones of a killed process.
 ENV PATH=/venv/bin:$PATH \
@@ -30,7 +30,8 @@ COPY . .
 RUN python -m compileall -q . && python manage.py collectstatic --no-input
 USER chatsystem
 EXPOSE 8000
-HEALTHCHECK --interval=10s --timeout=5s --start-period=30s CMD ["python", "-m", "chatsystem.server.healthcheck"]
+# Failures in the start period do not count: on a busy machine, a start took more than a minute.
+HEALTHCHECK --interval=10s --timeout=5s --start-period=120s CMD ["python", "-m", "chatsystem.server.healthcheck"]
 # No shell and no init in front: gunicorn (Celery in the other commands) is process 1. It handles SIGTERM itself and waits
 # for its children, the only other processes.
 CMD ["gunicorn", "--config", "python:chatsystem.server.gunicorn", "--bind", "0.0.0.0:8000", "chatsystem.wsgi"]

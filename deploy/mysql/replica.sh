@@ -3,7 +3,8 @@
 set -eu
 MYSQL_PWD=$(cat /run/secrets/MYSQL_ROOT_PASSWORD)
 export MYSQL_PWD
-password=$(cat /run/secrets/MYSQL_PASSWORD)
+# MySQL accepts at most 32 characters for a source's password.
+password=$(cut -c 1-32 /run/secrets/MYSQL_PASSWORD)
 mysql --host mysql --user root --execute "
     CREATE USER IF NOT EXISTS replica@'%' IDENTIFIED BY '$password' REQUIRE NONE;
     GRANT REPLICATION SLAVE ON *.* TO replica@'%'"

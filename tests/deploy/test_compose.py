@@ -26,6 +26,8 @@ DOCKERFILE = (ROOT / "Dockerfile").read_text()
 SERVICES: dict[str, dict[str, Any]] = yaml.safe_load(COMPOSE)["services"]
 ONE_SHOT = {"migrate", "secrets"}
 LONG_RUNNING = sorted(SERVICES.keys() - ONE_SHOT)
+#: The services of the image that is built here.
+OURS = {name for name, service in SERVICES.items() if service["image"].startswith("chatsystem:")}
 
 #: `${NAME:-default}` or `${NAME-default}`. `$$` is a literal dollar in the container.
 VARIABLES = dict(re.findall(r"(?<!\$)\$\{(\w+):?-([^}]*)\}", COMPOSE))
@@ -74,10 +76,25 @@ def test_a_service_has_limits_and_no_rights_to_gain(name: str) -> None:
     assert "no-new-privileges:true" in SERVICES[name]["security_opt"]
 
 
+@pytest.mark.parametrize("name", sorted(OURS - ONE_SHOT))
+def test_a_start_on_a_busy_machine_is_not_a_failure(name: str) -> None:
+    """With 50 runnable processes on two cores, a web container took more than a minute to become healthy."""
+    period = SERVICES[name].get("healthcheck", {}).get("start_period")
+    [image] = re.findall(r"^HEALTHCHECK .*--start-period=(\w+)", DOCKERFILE, re.MULTILINE)
+
+    assert amount(period or image) >= 120
+
+
 def test_migrate_runs_before_the_services_that_use_the_tables() -> None:
     assert SERVICES["migrate"]["restart"] == "no"
     for name in ("web", "live", "worker", "background", "beat"):
         assert SERVICES[name]["depends_on"]["migrate"] == {"condition": "service_completed_successfully"}
+
+
+@pytest.mark.parametrize("name", sorted(OURS | {"redis-state", "redis-cache"}))
+def test_the_name_of_a_container_that_is_down_blocks_nobody(name: str) -> None:
+    """Docker's name server forwards what it does not know, unless these options are set: 10.03 s or 0.02."""
+    assert (SERVICES[name]["dns_search"], SERVICES[name]["dns_opt"]) == (["."], ["ndots:1"])
 
 
 def test_web_only_waits_for_what_writes_need() -> None:
@@ -98,10 +115,39 @@ def test_no_variable_is_required_and_the_example_names_each_with_its_default() -
 
 
 def test_the_image_is_tagged_with_the_version() -> None:
-    ours = {name for name, service in SERVICES.items() if service["image"].startswith("chatsystem:")}
+    assert {"secrets", "web", "live", "worker", "background", "beat", "migrate"} == OURS
+    assert {SERVICES[name]["image"] for name in OURS} == {f"chatsystem:{__version__}"}
 
-    assert ours == {"secrets", "web", "live", "worker", "background", "beat", "migrate"}
-    assert {SERVICES[name]["image"] for name in ours} == {f"chatsystem:{__version__}"}
+
+def test_compose_builds_the_image_once_and_asks_no_registry_for_it() -> None:
+    """Otherwise the first start prints an error for each service that does not build."""
+    assert {SERVICES[name]["pull_policy"] for name in OURS} == {"never"}
+    assert [name for name in OURS if "build" in SERVICES[name]] == ["web"]
+
+
+def test_the_rolling_upgrade_replaces_each_service_of_the_image() -> None:
+    page = (ROOT / "docs" / "howto" / "upgrade.md").read_text()
+    [loop] = re.findall(r"^for service in (.+); do$", page, re.MULTILINE)
+
+    assert {*loop.split(), "beat"} == OURS - ONE_SHOT
+
+
+def test_elasticsearch_gets_its_settings_and_its_password(tmp_path: Path) -> None:
+    """A shell such as dash drops variables whose names have a dot."""
+    (tmp_path / "ELASTIC_PASSWORD").write_text("secret\n")
+    shell, option, script, *rest = SERVICES["elasticsearch"]["entrypoint"]
+    entrypoint = "/bin/tini -- /usr/local/bin/docker-entrypoint.sh"
+    assert entrypoint in script
+    script = script.replace("$$", "$").replace("/run/secrets", str(tmp_path)).replace(entrypoint, "env")
+    settings = SERVICES["elasticsearch"]["environment"]
+
+    run = subprocess.run(
+        [shell, option, script, *rest], env={"PATH": os.environ["PATH"], **settings}, capture_output=True, text=True
+    )
+
+    assert {f"{name}={value}" for name, value in settings.items()} | {"ELASTIC_PASSWORD=secret"} <= set(
+        run.stdout.splitlines()
+    )
 
 
 #: Settings that Compose does not pass through: the image or the network decides them.

@@ -211,6 +211,44 @@ def test_each_added_service_has_a_healthcheck_limits_and_no_rights_to_gain(merge
         assert service.get("healthcheck", {}).get("test") or service["restart"] == "no", name
 
 
+def test_the_start_waits_for_each_service_that_ends(merged: dict[str, Any]) -> None:
+    """`up --wait` fails if a service ends that no other one waits for, even with exit code 0."""
+    ending = {name for name, service in merged.items() if service["restart"] == "no"}
+    awaited = {
+        name
+        for service in merged.values()
+        for name, dependency in service.get("depends_on", {}).items()
+        if dependency["condition"] == "service_completed_successfully"
+    }
+
+    assert "replicate" in ending
+    assert ending == awaited
+
+
+def test_the_replica_logs_in_with_a_password_that_mysql_accepts(tmp_path: Path) -> None:
+    # Given the secrets as make.sh makes them, and a client that only writes down what it is told,
+    for name in ("MYSQL_PASSWORD", "MYSQL_ROOT_PASSWORD"):
+        (tmp_path / name).write_text(f"{'0123456789abcdef' * 4}\n")
+    client = tmp_path / "mysql"
+    client.write_text(f'#!/bin/sh\nprintf "%s\\n" "$*" >> {tmp_path}/told\necho 0\n')
+    client.chmod(0o755)
+    script = (ROOT / "deploy/mysql/replica.sh").read_text().replace("/run/secrets", str(tmp_path))
+
+    subprocess.run(["sh", "-c", script], env={"PATH": f"{tmp_path}:{os.environ['PATH']}"}, check=True)
+
+    # then the user has the replica's password, within MySQL's limit of 32 characters.
+    told = (tmp_path / "told").read_text()
+    passwords = re.findall(r"(?:IDENTIFIED BY|SOURCE_PASSWORD =) '(\w+)'", told)
+    assert passwords == ["0123456789abcdef" * 2] * 2
+
+
+def test_sentinels_and_replicas_do_not_wait_for_the_name_of_a_dead_primary(merged: dict[str, Any]) -> None:
+    """A Sentinel whose look-up takes more than two seconds enters its TILT mode, and promotes nobody."""
+    for name in ("redis-state", "sentinel"):
+        several = [service for found, service in merged.items() if found.startswith(name)]
+        assert [(each["dns_search"], each["dns_opt"]) for each in several] == [(["."], ["ndots:1"])] * 3
+
+
 def test_each_server_keeps_its_own_volume_and_every_mounted_file_exists(merged: dict[str, Any]) -> None:
     kept: dict[str, str] = {}
     for name, service in merged.items():
