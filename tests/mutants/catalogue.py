@@ -1577,6 +1577,12 @@ MUTANTS = [
         (FOLLOWING,),
     ),
     Mutant(
+        "note that nobody reads",
+        "a stream that comes back before the next drain goes on after a discarded event that it has shown",
+        edit("live/catchup.py", " or _withdrawn(subject, position, tail):", ":"),
+        (f"{FOLLOWING} -k discarded",),
+    ),
+    Mutant(
         "replay and live overlapping",
         "a stream shows an event twice",
         edit("live/replay.py", "if after < event.arrival <= through", "if after <= event.arrival <= through"),
