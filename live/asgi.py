@@ -30,6 +30,7 @@ from chatsystem.api.cors import cors_headers, preflight_headers  # noqa: E402
 from chatsystem.api.query_params import integer, invalid, single  # noqa: E402
 from chatsystem.logs.redaction import without_values  # noqa: E402
 from chatsystem.logs.request_id import given_or_new, request_id  # noqa: E402
+from chatsystem.server.handover import EVENTS_PATH  # noqa: E402
 from chatsystem.writelog.exceptions import UnknownEntity  # noqa: E402
 from chatsystem.writelog.keys import partition_of  # noqa: E402
 from chatsystem.writelog.positions import Position  # noqa: E402
@@ -58,8 +59,6 @@ logger = logging.getLogger(__name__)
 #: The key of the ASGI scope under which the server passes a function that drops the connection at once.
 ABORT = "live.abort"
 
-EVENTS = re.compile(r"/applications/([0-9a-f]{32})(?:/chats/([1-9][0-9]{0,18}))?/events/?", re.ASCII)
-TICKET_EVENTS = re.compile(r"/events/?")
 HEALTH = re.compile(r"/health/(live|ready)/?")
 
 #: Milliseconds after which a client connects again. Drawn for each stream, so that they do not come all at once.
@@ -156,7 +155,7 @@ class Application:
         if request.is_insecure:
             query = f"?{request.query_params.urlencode()}" if request.query_params else ""
             return Response(301, headers={"Location": f"https://{request.header('Host')}{request.path}{query}"})
-        if not EVENTS.fullmatch(request.path) and not TICKET_EVENTS.fullmatch(request.path):
+        if not EVENTS_PATH.fullmatch(request.path):
             raise NotFound
         if request.is_preflight and (allowed := preflight_headers(request.header("Origin"))):
             return Response(204, headers=allowed)
@@ -183,7 +182,7 @@ class Application:
 
     async def subject(self, request: Request) -> tuple[Subject, float]:
         """Returns whose events the client may read, and for how many seconds."""
-        if found := EVENTS.fullmatch(request.path):
+        if (found := EVENTS_PATH.fullmatch(request.path)) and found[1]:
             token, chat = found[1], int(found[2]) if found[2] else None
             if chat is not None and chat > MAX_NUMBER:
                 raise NotFound

@@ -22,6 +22,7 @@ from django_redis import get_redis_connection
 
 from chatsystem.api.errors import rate_limited
 from chatsystem.api.routing import Token
+from chatsystem.server.handover import EVENTS_PATH
 
 logger = logging.getLogger(__name__)
 
@@ -30,9 +31,8 @@ LUA = Path(__file__).parent / "lua"
 #: Seconds for which a cache that failed is not tried again (circuit breaker). Otherwise each request would wait.
 COOLDOWN = 5.0
 
-#: The routes of an application, except streams and polls of events: their number is limited. A search belongs to an
-#: application if it has `application`.
-PATH = re.compile(rf"/applications/({Token.regex})(?:/(?!(?:chats/[0-9]+/)?events/?$)|$)")
+#: The routes of an application. A search belongs to an application if it has `application`.
+PATH = re.compile(rf"/applications/({Token.regex})(?:/|$)")
 SEARCH = "/search/"
 TOKEN = re.compile(Token.regex)
 
@@ -79,7 +79,12 @@ def _key(token: str) -> str:
 
 
 def token_of(request: HttpRequest) -> str | None:
-    """Returns the token of the application that the request belongs to, or None for one that spans applications."""
+    """Returns the token of the application that the request belongs to, or None for one that is not limited.
+
+    Those span applications, or ask for events: streams and polls are limited in number.
+    """
+    if EVENTS_PATH.fullmatch(request.path_info):
+        return None
     if match := PATH.match(request.path_info):
         return match[1]
     if not request.path_info.startswith(SEARCH):

@@ -89,10 +89,20 @@ def _state_metrics() -> Iterator[Metric]:
     yield acknowledged
     yield stored
 
-    done = stats.done()
+    # One read for all: each partition has a hash of counters, those of the live processes included.
+    counted = stats.counted()
+    done = stats.Work.of(counted)
     yield _histogram("chatsystem_drain_duration_seconds", "Drains, from their lock to their commit.", done.seconds)
     yield _histogram("chatsystem_drain_batch_events", "Events that a drain stores at once.", done.events)
     yield CounterMetricFamily("chatsystem_count_drifts", "Counts that were not the number of rows.", done.drifts)
+
+    delivered = live_stats.Delivered.of(counted)
+    yield CounterMetricFamily("chatsystem_live_events", "Events that were delivered to a stream.", delivered.events)
+    delays = Histogram(delivered.delays, delivered.waited)
+    yield _histogram("chatsystem_live_delay_seconds", "Their delays, from the acceptance; without old events.", delays)
+    yield CounterMetricFamily("chatsystem_live_resets", "Resets that were sent to a stream.", delivered.resets)
+    refused = delivered.refused
+    yield CounterMetricFamily("chatsystem_live_refused", "Streams and polls that were refused for now.", refused)
 
 
 def _live_metrics() -> Iterator[Metric]:
@@ -103,12 +113,6 @@ def _live_metrics() -> Iterator[Metric]:
     yield GaugeMetricFamily("chatsystem_live_streams", "Open streams and long polls.", streams)
     held = sum(each.backlog for each in processes.values())
     yield GaugeMetricFamily("chatsystem_live_backlog_bytes", "Bytes of events that are held for streams.", held)
-    done = live_stats.delivered()
-    yield CounterMetricFamily("chatsystem_live_events", "Events that were delivered to a stream.", done.events)
-    delays = Histogram(done.delays, done.waited)
-    yield _histogram("chatsystem_live_delay_seconds", "Their delays, from the acceptance; without old events.", delays)
-    yield CounterMetricFamily("chatsystem_live_resets", "Resets that were sent to a stream.", done.resets)
-    yield CounterMetricFamily("chatsystem_live_refused", "Streams and polls that were refused for now.", done.refused)
 
 
 def _histogram(name: str, documentation: str, found: Histogram) -> HistogramMetricFamily:

@@ -14,10 +14,10 @@ from collections.abc import Iterator
 
 from django.conf import settings
 
+#: The path of events: of an application, of a chat, or of a ticket. Its groups are the token and the chat's number.
+EVENTS_PATH = re.compile(r"/(?:applications/([0-9a-f]{32})/(?:chats/([1-9][0-9]{0,18})/)?)?events/?")
 #: A request for events. Any other method, and anything malformed, is answered by Django.
-REQUEST = re.compile(
-    rb"GET /(?:applications/[0-9a-f]{32}/(?:chats/[1-9][0-9]{0,18}/)?)?events/?[? ]",
-)
+REQUEST = re.compile(rb"GET %b[? ]" % EVENTS_PATH.pattern.encode())
 #: Comes first: the number of bytes that follow.
 LENGTH = struct.Struct("!I")
 #: Bytes of a request that the live process accepts: every head that gunicorn's limits allow is smaller.

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from chatsystem.writelog.exceptions import LogUnavailable
 from chatsystem.writelog.keys import Keys
-from chatsystem.writelog.redis_client import available, client, groups, now, of_all, of_reachable
+from chatsystem.writelog.redis_client import available, client, groups, now, of_reachable
 from chatsystem.writelog.stats import buckets
 
 #: Seconds after its last report for which a process counts as alive: three reports.
@@ -49,6 +49,12 @@ class Delivered(NamedTuple):
     waited: float
     resets: int
     refused: int
+
+    @classmethod
+    def of(cls, fields: Counter[str]) -> Delivered:
+        """Parses what `stats.counted` returns."""
+        delays = buckets(fields, DELAY_TO, DELAYS)
+        return cls(fields[DELIVERED], delays, fields[WAITED] / 1_000_000, fields[RESETS], fields[REFUSED])
 
 
 class LiveSilent(Exception):
@@ -105,11 +111,3 @@ def expect_processes() -> None:
     """Raises `LiveSilent` if no live process has reported for ALIVE seconds."""
     if not processes():
         raise LiveSilent
-
-
-def delivered() -> Delivered:
-    fields: Counter[str] = Counter()
-    for each in of_all("hgetall", "work").values():
-        fields.update({name: int(value) for name, value in each.items()})
-    delays = buckets(fields, DELAY_TO, DELAYS)
-    return Delivered(fields[DELIVERED], delays, fields[WAITED] / 1_000_000, fields[RESETS], fields[REFUSED])

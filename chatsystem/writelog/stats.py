@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -97,11 +97,8 @@ class Work:
     drifts: int
 
     @classmethod
-    def parse(cls, hashes: Iterable[dict[str, str]]) -> Work:
-        """Sums the partitions' hashes."""
-        fields: Counter[str] = Counter()
-        for each in hashes:
-            fields.update({name: int(value) for name, value in each.items()})
+    def of(cls, fields: Counter[str]) -> Work:
+        """Parses what `counted` returns."""
         return cls(
             Histogram(buckets(fields, SECONDS_TO, SECONDS), fields[TOOK] / 1_000_000),
             Histogram(buckets(fields, EVENTS_TO, EVENTS), fields[STORED]),
@@ -226,9 +223,12 @@ def of_drain(seconds: float, events: int) -> tuple[int, int, str, str]:
     )
 
 
-def done() -> Work:
-    """Returns the drain metrics of all partitions together."""
-    return Work.parse(of_all("hgetall", "work").values())
+def counted() -> Counter[str]:
+    """Returns the fields of `{p}:work`, summed over all partitions: of `Work`, and of live_stats.py's `Delivered`."""
+    fields: Counter[str] = Counter()
+    for each in of_all("hgetall", "work").values():
+        fields.update({name: int(value) for name, value in each.items()})
+    return fields
 
 
 def buckets(fields: Counter[str], prefix: str, bounds: tuple[float, ...]) -> list[tuple[float, int]]:

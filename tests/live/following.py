@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
 from typing import Any
 
-from chatsystem.writelog import feed
 from chatsystem.writelog.exceptions import LogUnavailable
 from chatsystem.writelog.keys import partition_of
 from chatsystem.writelog.positions import Position
-from chatsystem.writelog.tail import tails
-from live import replay
-from live.events import events_of
+from chatsystem.writelog.tail import clocks, tails
+from live.catchup import Page, Subject, TakenBack, pages
+from live.frames import as_json
+from live.tickets import token_hash
 from tests.support.harness import Tenant
 
 RESET = "reset"
@@ -37,36 +36,29 @@ class Follower:
         """Reads on to the end. Returns the data of the events, RESET in place of a reset."""
         partition = partition_of(self.token)
         found: list[dict[str, Any] | str] = []
-        while True:
+        try:
+            for page in pages(Subject(partition, token_hash(self.token), None), self.position):
+                found += self._show(page)
+                if self.position.arrival >= clocks([partition])[partition]:
+                    break
+        except TakenBack:
             tail = tails({partition: self.position.arrival})[partition]
             if isinstance(tail, LogUnavailable):
-                raise tail
-            if not replay.check(partition, self.position, tail.term, tail.clock):
-                return [*found, self._reset(Position(tail.term, tail.clock))]
-            events = []
-            if tail.stored > self.position.arrival:
-                pages = replay.replay(partition, self._owns, None, self.position.arrival, tail.stored)
-                try:
-                    events += [event for page in pages for event in page]
-                except feed.Gap:
-                    return [*found, self._reset(Position(tail.term, tail.clock))]
-            events += [event for event in events_of(tail.entries) if self._owns(event.token)]
-            for event in events:
-                data = json.loads(event.data)
-                self.arrivals.append(event.arrival)
-                self.shown[event.chat, data["number"] if event.kind == "message" else None] = data
-                found.append(data)
-            self.position = Position(tail.term, max(tail.through, tail.stored))
-            if self.position.arrival >= tail.clock:
-                return found
+                raise tail from None
+            self.position = Position(tail.term, tail.clock)
+            self.resets += 1
+            found.append(RESET)
+        return found
 
-    def _owns(self, token: str) -> bool:
-        return token == self.token
-
-    def _reset(self, position: Position) -> str:
-        self.position = position
-        self.resets += 1
-        return RESET
+    def _show(self, page: Page) -> list[dict[str, Any]]:
+        self.position = page.position
+        self.arrivals += [frame.arrival for frame in page.frames]
+        events = as_json(b"".join(frame.text for frame in page.frames))
+        for event in events:
+            data = event["data"]
+            is_message = event["event"] == "message"
+            self.shown[(data["chat_number"], data["number"]) if is_message else (data["number"], None)] = data
+        return [event["data"] for event in events]
 
 
 def position_of(tenant: Tenant, path: str) -> Position:

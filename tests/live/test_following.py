@@ -314,7 +314,7 @@ def test_a_dead_event_is_shown_once_and_replaying_it_changes_nothing(
 
 
 def test_a_discarded_dead_event_resets_the_streams_of_its_application_alone(
-    ours: Tenant, theirs: Tenant, following: Follower, monkeypatch: pytest.MonkeyPatch
+    ours: Tenant, theirs: Tenant, following: Follower, state: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Given a dead event that a reader has seen,
     others = Follower.of(theirs)
@@ -332,7 +332,9 @@ def test_a_discarded_dead_event_resets_the_streams_of_its_application_alone(
     tail = tails({partition: following.position.arrival})[partition]
     assert not isinstance(tail, exceptions.LogUnavailable)
     assert tail.withdrawn == {ours.token: tail.clock}
-    # and one that comes back later learns it from the database.
+    assert Follower(ours.token, following.position).follow() == [RESET]
+    # and one that comes back when Redis has lost that learns it from the database.
+    state.delete(Keys(partition).withdrawn)
     ours.message(1, "three")
     drain_all()
     assert following.follow() == [RESET]

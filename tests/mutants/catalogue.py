@@ -1577,6 +1577,12 @@ MUTANTS = [
         (FOLLOWING,),
     ),
     Mutant(
+        "note that nobody reads",
+        "a stream that comes back before the next drain goes on after a discarded event that it has shown",
+        edit("live/catchup.py", " or _withdrawn(subject, position, tail):", ":"),
+        (f"{FOLLOWING} -k discarded",),
+    ),
+    Mutant(
         "replay and live overlapping",
         "a stream shows an event twice",
         edit("live/replay.py", "if after < event.arrival <= through", "if after <= event.arrival <= through"),
@@ -1683,7 +1689,11 @@ MUTANTS = [
     Mutant(
         "streams limited by rate",
         "a page that reconnects uses up the requests of its application",
-        edit("chatsystem/api/rate_limit.py", r"(?!(?:chats/[0-9]+/)?events/?$)", ""),
+        edit(
+            "chatsystem/api/rate_limit.py",
+            "    if EVENTS_PATH.fullmatch(request.path_info):\n        return None\n",
+            "",
+        ),
         (f"{RATE_LIMIT} -k events",),
     ),
     Mutant(
