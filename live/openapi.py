@@ -18,7 +18,7 @@ from rest_framework import serializers
 from chats.serializers import ChatSerializer
 from chatsystem.api.openapi import errors
 from chatsystem.api.openapi.generator import SAMPLES, AutoSchema, invalid_bodies
-from chatsystem.api.openapi.parameters import PATH, REQUEST_ID, headers, in_header, in_query
+from chatsystem.api.openapi.parameters import PATH, POSITION, REQUEST_ID, headers, in_header, in_query
 from chatsystem.api.query_params import invalid
 from live.errors import InvalidTicket
 from live.serializers import MAX_CHATS, MAX_TTL, TicketSerializer
@@ -38,7 +38,6 @@ from live.views import (
 from messages_app.serializers import MessageSerializer
 
 JSON = "application/json"
-POSITION = "7-1795449565599123"
 
 
 class LiveMessage(MessageSerializer):
