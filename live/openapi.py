@@ -18,7 +18,7 @@ from rest_framework import serializers
 from chats.serializers import ChatSerializer
 from chatsystem.api.openapi import errors
 from chatsystem.api.openapi.generator import SAMPLES, AutoSchema, invalid_bodies
-from chatsystem.api.openapi.parameters import PATH, REQUEST_ID, headers, in_header, in_query
+from chatsystem.api.openapi.parameters import PATH, POSITION, REQUEST_ID, headers, in_header, in_query
 from chatsystem.api.query_params import invalid
 from live.errors import InvalidTicket
 from live.serializers import MAX_CHATS, MAX_TTL, TicketSerializer
@@ -38,7 +38,6 @@ from live.views import (
 from messages_app.serializers import MessageSerializer
 
 JSON = "application/json"
-POSITION = "7-1795449565599123"
 
 
 class LiveMessage(MessageSerializer):
@@ -164,13 +163,11 @@ extend_schema(responses=ANSWERS)(EventsView.get)
 
 
 class TicketsSchema(AutoSchema):
-    """Describes a POST that stores nothing: no Location, and an Idempotency-Key without effect."""
+    """Describes a POST that makes nothing with a URL."""
 
     def get_operation(self, *args: Any) -> dict[str, Any]:
         operation: Any = super().get_operation(*args)
-        del operation["responses"]["422"]
-        for name in ("Location", "Idempotent-Replayed"):
-            del operation["responses"]["201"]["headers"][name]
+        del operation["responses"]["201"]["headers"]["Location"]
         return operation
 
 

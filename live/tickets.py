@@ -1,8 +1,8 @@
 """Tickets: short-lived keys with which a browser reads events. Documented in docs/live.md.
 
 A ticket is `<token's hash>.<partition>.<expiry>.<chats>.<signature>`, all in characters that need no encoding in a URL.
-Its bearer can read it, so it holds no token. Nothing is stored: a ticket is verified by its signature alone, and cannot
-be revoked singly.
+Its bearer can read it, so it holds no token. It is stored nowhere: a ticket is verified by its signature alone, and
+cannot be revoked singly.
 """
 
 from __future__ import annotations
@@ -48,15 +48,20 @@ def token_hash(token: str) -> str:
     return hashlib.sha256(f"{SALT} {token}".encode()).hexdigest()[:32]
 
 
-def issue(token: str, chats: frozenset[int] | None, ttl: int) -> tuple[str, datetime]:
+def issue(token: str, chats: frozenset[int] | None, ttl: int, at: float | None = None) -> tuple[str, datetime]:
     """Returns a ticket that is valid for `ttl` seconds (rounded up to a whole second), and when it expires.
 
-    `chats` are numbers of existing chats of the application; None grants the whole application.
+    `chats` are numbers of existing chats of the application; None grants the whole application. The ticket begins at
+    `at`, by `time.time()`, or now: the same arguments give the same ticket.
     """
-    expires = math.ceil(time.time()) + ttl
-    numbers = WHOLE_APPLICATION if chats is None else "-".join(map(str, sorted(chats)))
-    content = f"{token_hash(token)}.{partition_of(token)}.{expires}.{numbers}"
+    expires = math.ceil(time.time() if at is None else at) + ttl
+    content = f"{token_hash(token)}.{partition_of(token)}.{expires}.{written(chats)}"
     return _signer().sign(content), _moment(expires)
+
+
+def written(chats: frozenset[int] | None) -> str:
+    """Returns the chats as a ticket names them."""
+    return WHOLE_APPLICATION if chats is None else "-".join(map(str, sorted(chats)))
 
 
 def verify(ticket: str) -> Ticket:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Collection, Sequence
 
 from django.http import HttpResponse
-from rest_framework import status
 from rest_framework.exceptions import ErrorDetail, ValidationError
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -15,11 +15,12 @@ from applications.selectors import get_application
 from chats.selectors import existing_chats
 from chatsystem.api.idempotency import request_key
 from chatsystem.api.negotiation import AnyAccept
-from chatsystem.api.viewsets import EntityViewSet
+from chatsystem.api.viewsets import EntityViewSet, created
+from chatsystem.writelog.append import Accepted, remember
 from live.errors import RETRY_SECONDS, NoEvents
 from live.frames import retry
 from live.serializers import TicketSerializer
-from live.tickets import issue
+from live.tickets import issue, written
 
 EVENT_STREAM = "text/event-stream"
 #: Seconds that a long poll waits, and events that it returns.
@@ -36,17 +37,19 @@ class TicketViewSet(EntityViewSet):
         """Issues a ticket for a browser.
 
         It grants reading of the events of these chats, or of the whole application, until it expires, and nothing else.
-        Nothing is stored, so an Idempotency-Key has no effect: each request gets a fresh ticket.
         """
         fields = self.validated(request)
-        # Refuses an invalid key, as on every POST.
-        request_key(request)
+        key = request_key(request)
         get_application(token)
         numbers: list[int] | None = fields.get("chats")
         if numbers is not None:
             refuse_unknown(numbers, existing_chats(token, numbers))
-        ticket, expires_at = issue(token, None if numbers is None else frozenset(numbers), fields["ttl"])
-        return Response(self.represent({"ticket": ticket, "expires_at": expires_at}), status=status.HTTP_201_CREATED)
+        chats, ttl = None if numbers is None else frozenset(numbers), fields["ttl"]
+        now = Accepted(int(time.time() * 1_000_000), "", replayed=False)
+        # Of a ticket only the time is stored: the rest follows from the request.
+        accepted = remember(token, key, now.arrival, "ticket", written(chats), str(ttl)) if key else now
+        ticket, expires_at = issue(token, chats, ttl, accepted.arrival / 1_000_000)
+        return created(request, self.represent({"ticket": ticket, "expires_at": expires_at}), accepted)
 
 
 def refuse_unknown(numbers: Sequence[int], existing: Collection[int]) -> None:

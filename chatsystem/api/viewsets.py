@@ -91,9 +91,9 @@ def positioned(response: R, position: Position) -> R:
 
 
 def created(request: Request, data: Any, accepted: Accepted) -> Response:
-    """Returns 201 for an acknowledged create. A batch, whose `data` is a list, has no Location."""
+    """Returns 201 for an acknowledged create. A batch, whose `data` is a list, has no Location, nor has a ticket."""
     headers = {}
-    if not isinstance(data, list):
+    if accepted.name and not isinstance(data, list):
         headers["Location"] = f"{own_url(request).removesuffix('/')}/{accepted.name}"
     if accepted.replayed:
         headers["Idempotent-Replayed"] = "true"

@@ -28,6 +28,7 @@ from chatsystem.writelog.redis_client import (
     ask_all,
     available,
     check_flags,
+    check_replicas,
     group_of,
     pooled_connection,
     short_lock,
@@ -108,7 +109,10 @@ class Write:
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """An acknowledged write: arrival (microseconds) and name of its first event. Each further event is one higher."""
+    """An acknowledged write: arrival (microseconds) and name of its first event. Each further event is one higher.
+
+    Of a request that writes nothing: when it came first, and no name.
+    """
 
     arrival: int
     name: str
@@ -173,6 +177,37 @@ def append(
         hints.send(keys.partition)
     # Without an Idempotency-Key, 'again' answers a retry of our own or of a proxy.
     return Accepted(int(arrival), name, replayed=status == "again" and key.announced)
+
+
+def remember(token: str, key: RequestKey, now: int, *what: str) -> Accepted:
+    """Accepts a request that writes nothing, and returns when it came first: `now`, in microseconds, or earlier.
+
+    `what` is what it asks for. Its receipt looks like that of a write, so the two refuse each other's keys. Raises
+    `RequestKeyReused` or `LogUnavailable` if nothing has happened, and `OutcomeUnknown` if the key may be taken now.
+    """
+    partition = partition_of(token)
+    fingerprint = _fingerprint(Write("", token, "", what), "")
+    receipt = Keys(partition).receipt(token, key.id)
+    commands: list[tuple[Any, ...]] = [
+        ("SET", receipt, f"{fingerprint} {now} -", "NX", "GET", "EX", key.lifetime),
+    ]
+    if settings.REDIS_REPLICAS:
+        # As in _evaluate_append: a write of this connection, also if the receipt is older.
+        commands += [("EXPIRE", receipt, key.lifetime), wait_command()]
+    try:
+        with available(), pooled_connection(partition) as connection:
+            earlier, *waited = ask_all(connection, commands)
+        check_replicas(waited)
+    except LogUnavailable as error:
+        if isinstance(error.__cause__, REFUSALS):
+            raise
+        raise OutcomeUnknown(str(error)) from error
+    if earlier is None:
+        return Accepted(now, "", replayed=False)
+    used_for, first, _ = earlier.split()
+    if used_for != fingerprint:
+        raise RequestKeyReused
+    return Accepted(int(first), "", replayed=key.announced)
 
 
 def _expect_known(token: str, last_numbers: LastNumbers) -> None:

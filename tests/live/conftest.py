@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,11 +13,11 @@ from tests.support.live import LiveServer
 
 @pytest.fixture
 def start_live(api: object, tmp_path: Path) -> Iterator[Callable[..., LiveServer]]:
-    """Call it with settings to start a live process."""
+    """Call it with settings or constants to start a live process."""
     servers = []
 
-    def start(**settings: str) -> LiveServer:
-        servers.append(LiveServer(tmp_path / f"live-{len(servers)}.log", **settings))
+    def start(**options: Any) -> LiveServer:
+        servers.append(LiveServer(tmp_path / f"live-{len(servers)}.log", **options))
         return servers[-1]
 
     yield start

@@ -149,6 +149,49 @@ def test_a_stream_ends_when_its_ticket_does(live: LiveServer, ours: Tenant) -> N
     assert events[-1].retry
 
 
+def test_a_stream_ends_at_its_age_and_its_client_continues(start_live: StartLive, ours: Tenant) -> None:
+    live = start_live(constants={"asgi.LIFETIME": 1.0})
+    ours.chat()
+    stream = live.open(f"{ours.path}/events")
+
+    hint = stream.to_the_end()[-1]
+    ours.message(1, "meanwhile")
+    again = live.open(f"{ours.path}/events", STREAM, f"Last-Event-ID: {stream.position}")
+
+    assert hint.retry
+    assert again.until("meanwhile") == ["meanwhile"]
+
+
+def test_a_client_that_takes_nothing_is_cut_off(start_live: StartLive, ours: Tenant) -> None:
+    live = start_live(constants={"streams.STALLED": 1.0}, STREAMS_PER_APPLICATION="2")
+    ours.chat()
+    stream = live.open(f"{ours.path}/events").begun()
+    stalled = _without_buffer(live.port, f"{ours.path}/events").begun()
+    assert live.ask(f"{ours.path}/events?wait=0", POLL).status == 503
+
+    # More than the sockets' buffers hold.
+    for _ in range(4):
+        ours.batch(1, ["x" * 15_000] * 250)
+    ours.message(1, "last")
+
+    # A client that takes everything stays.
+    assert len(stream.until("last")) == 1001
+    eventually(lambda: live.ask(f"{ours.path}/events?wait=0", POLL).status == 200)
+    assert "last" not in [event.text for event in stalled.events_for(1001)]
+
+
+def test_a_process_whose_reader_has_failed_is_not_ready(start_live: StartLive, ours: Tenant, state: Any) -> None:
+    # A sweep would end it.
+    live = start_live(constants={"streams.SWEEP": 3_600.0})
+    live.open(f"{ours.path}/events").begun()
+
+    state.set(Keys(partition_of(ours.token)).clock, "not a number")
+
+    eventually(lambda: live.ask("/health/ready").status == 503)
+    assert live.ask("/health/ready").headers["Retry-After"]
+    assert live.ask("/health/live").status == 200
+
+
 def test_clients_that_read_nothing_cost_little_memory_and_delay_nobody(live: LiveServer, ours: Tenant) -> None:
     ours.chat()
     stream = live.open(f"{ours.path}/events").begun()

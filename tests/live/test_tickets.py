@@ -11,20 +11,23 @@ from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import pytest
+import redis
 from django.core.signing import Signer
 from django.http import HttpResponse
 from rest_framework.test import APIClient
 
 from chatsystem.api.pagination import Cursors
 from chatsystem.logs.formatters import JsonLineFormatter, LineFormatter
+from chatsystem.writelog import append
 from chatsystem.writelog.keys import partition_of
 from live import tickets
 from live.tickets import Invalid, issue, token_hash, verify
-from tests.support.harness import Tenant, drain_all
+from tests.support.harness import Tenant, drain_all, in_threads
 from tests.support.places import MOMENT, UNKNOWN_TOKEN, assert_error, nothing_left_behind
 
 TOKEN = "5f2b8c0e9d4a4c7f8a1b3e6d7c9f0a12"
 OTHER = "0" * 32
+KEY = {"Idempotency-Key": "one"}
 
 
 def post(tenant: Tenant, body: Any = None, **headers: str) -> HttpResponse:
@@ -269,15 +272,83 @@ def test_the_limits_themselves_are_valid(ours: Tenant) -> None:
         assert post(ours, body).status_code == 201, body
 
 
-def test_a_ticket_leaves_nothing_behind_and_a_key_has_no_effect(ours: Tenant) -> None:
-    with nothing_left_behind():
-        first = post(ours, {"ttl": 60}, **{"Idempotency-Key": "one"})
-        again = post(ours, {"ttl": 61}, **{"Idempotency-Key": "one"})
+# Repeated requests.
 
-    assert (first.status_code, again.status_code) == (201, 201)
-    assert "Idempotent-Replayed" not in again.headers
-    assert first.json() != again.json()
+
+def test_a_ticket_leaves_nothing_behind(ours: Tenant) -> None:
+    with nothing_left_behind():
+        assert post(ours).status_code == 201
+
+
+def test_a_repeated_request_gets_the_same_ticket_and_says_so(two_chats: Tenant, clock: Callable[[float], None]) -> None:
+    first = post(two_chats, {"chats": [2, 1], "ttl": 600}, **KEY)
+    clock(100)
+    again = post(two_chats, {"chats": [2, 1], "ttl": 600, "unknown": 1}, **KEY)
+    other = post(two_chats, {"chats": [2, 1], "ttl": 600}, **{"Idempotency-Key": "another"})
+
+    assert (first.status_code, again.status_code, again.content) == (201, 201, first.content)
+    assert "Idempotent-Replayed" not in first.headers
+    assert again.headers["Idempotent-Replayed"] == "true"
+    assert "Location" not in again.headers
+    assert other.json()["expires_at"] > first.json()["expires_at"]
+
+
+def test_twenty_requests_at_once_get_one_ticket(ours: Tenant, clock: Callable[[float], None]) -> None:
+    answers: list[HttpResponse] = []
+
+    def ask(number: int) -> None:
+        clock(1)
+        answers.append(post(Tenant(APIClient(), ours.token), **KEY))
+
+    in_threads(ask, range(20))
+
+    assert {answer.status_code for answer in answers} == {201}
+    assert len({answer.content for answer in answers}) == 1
+    assert sum("Idempotent-Replayed" not in answer.headers for answer in answers) == 1
+
+
+@pytest.mark.parametrize("body", [{"ttl": 61}, {"ttl": 60, "chats": [1]}, {"ttl": 60, "chats": [1, 2]}])
+def test_a_key_of_another_ticket_is_refused(two_chats: Tenant, body: dict[str, Any]) -> None:
+    assert post(two_chats, {"ttl": 60, "chats": [2]}, **KEY).status_code == 201
+
+    assert_error(post(two_chats, body, **KEY), 422, "idempotency_key_reused")
+
+
+def test_a_key_of_a_ticket_is_none_of_a_write_nor_the_other_way_round(ours: Tenant) -> None:
+    post(ours, {}, **KEY)
+    refused = ours.api.post(f"{ours.path}/chats", {"title": "a chat"}, format="json", headers=KEY)
+    assert_error(refused, 422, "idempotency_key_reused")
+
+    other = {"Idempotency-Key": "of the chat"}
+    ours.chat(**other)
+    assert_error(post(ours, {}, **other), 422, "idempotency_key_reused")
+
+
+def test_a_rejected_request_does_not_consume_its_key(ours: Tenant, theirs: Tenant) -> None:
+    assert_error(post(ours, {"chats": [1]}, **KEY), 400, "does_not_exist", "chats.0")
+    ours.chat()
+    assert post(ours, {"ttl": 60}, **KEY).status_code == 201
+    # And another application has keys of its own.
+    assert "Idempotent-Replayed" not in post(theirs, {"ttl": 60}, **KEY).headers
     assert_error(post(ours, {}, **{"Idempotency-Key": "é"}), 400, "invalid", "Idempotency-Key")
+
+
+def test_a_lost_answer_of_redis_leaves_the_outcome_open(ours: Tenant, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Then another body under the same key may be refused."""
+    asked = append.ask_all
+
+    def lose(connection: Any, commands: Any) -> None:
+        asked(connection, commands)
+        raise redis.ConnectionError("lost")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(append, "ask_all", lose)
+        refused = post(ours, {"ttl": 60}, **KEY)
+    assert_error(refused, 503, "outcome_unknown")
+    assert post(ours, {"ttl": 60}, **KEY).headers["Idempotent-Replayed"] == "true"
+
+
+# Other requests.
 
 
 def test_other_methods_are_refused(ours: Tenant) -> None:

@@ -1766,6 +1766,18 @@ MUTANTS = [
         (f"{LIVE_SERVER} -k no_longer_counted",),
     ),
     Mutant(
+        "ticket without a receipt",
+        "a client that repeats a request for a ticket holds two",
+        edit("live/views.py", "if key else now", "if False else now"),
+        (f"{TICKETS} -k same_ticket",),
+    ),
+    Mutant(
+        "any ticket under one key",
+        "a client that reuses a key gets a ticket of other chats than it asked for",
+        edit("chatsystem/writelog/append.py", "    if used_for != fingerprint:\n", "    if False:\n"),
+        (f"{TICKETS} -k key_of_another_ticket",),
+    ),
+    Mutant(
         "silent reader",
         "streams stay open and show nothing after the reader has failed",
         edit("live/streams.py", "if self.reader.is_alive or self.stopping:", "if True:"),

@@ -19,7 +19,7 @@ from jsonschema import Draft202012Validator
 
 from chatsystem import __version__
 from chatsystem.api.openapi import views
-from tests.support.harness import in_threads
+from tests.support.harness import Tenant, in_threads
 from tests.support.product import BASE_DIR
 
 #: For logged-in people, and for people who try the product. Not part of the API.
@@ -105,6 +105,26 @@ def test_every_request_and_every_answer_with_a_body_has_an_example(description: 
         "#/paths//openapi.json/get/responses/200",
     ]
     assert without == places
+
+
+def test_it_says_which_lists_a_stream_continues(ours: Tenant, description: dict[str, Any]) -> None:
+    ours.chat()
+    seen = set()
+    for path in ("/applications", ours.path, f"{ours.path}/chats", f"{ours.path}/chats/1/messages"):
+        first = ours.api.get(path)
+        again = ours.api.get(path, headers={"If-None-Match": first["ETag"]})
+        assert (first.status_code, again.status_code) == (200, 304)
+        described = path.replace(ours.token, "{token}").replace("/1/", "/{chat_number}/")
+        seen |= {(described, str(answer.status_code)) for answer in (first, again) if "Stream-Position" in answer}
+
+    said = {
+        (path, status)
+        for (_, path), operation in operations(description).items()
+        for status, answer in operation["responses"].items()
+        if answer.get("headers", {}).get("Stream-Position", {}).get("required")
+    }
+    assert said == seen
+    assert len(said) == 4
 
 
 def test_it_bears_the_version_of_the_project(description: dict[str, Any]) -> None:

@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
@@ -28,11 +28,19 @@ POLL = "Accept: application/json"
 
 
 class LiveServer:
-    """gunicorn as in docker-compose.yml. `settings` are environment variables."""
+    """gunicorn as in docker-compose.yml. `settings` are environment variables.
 
-    def __init__(self, log: Path, **settings: str) -> None:
+    `constants` are of live/: "streams.STALLED" → the value for this process.
+    """
+
+    def __init__(self, log: Path, constants: Mapping[str, float] | None = None, **settings: str) -> None:
         self.log = log
         self.settings = settings
+        self.config = log.with_suffix(".py")
+        changes = [f"    live.{name} = {value}\n" for name, value in (constants or {}).items()]
+        self.config.write_text(
+            "from live.gunicorn import *\n\ndef post_worker_init(worker):\n    import live.asgi\n" + "".join(changes)
+        )
         self.port = free_port()
         self.start()
 
@@ -46,7 +54,7 @@ class LiveServer:
             "SECRET_KEY": django_settings.SECRET_KEY,
             **self.settings,
         }
-        command = [sys.executable, "-m", "gunicorn", "--config", "python:live.gunicorn"]
+        command = [sys.executable, "-m", "gunicorn", "--config", str(self.config)]
         with self.log.open("ab") as output:
             self.process = subprocess.Popen(
                 [*command, "--bind", f"127.0.0.1:{self.port}", "live.asgi"],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from chatsystem.writelog.keys import partition_of
 from chatsystem.writelog.redis_client import client
 from chatsystem.writelog.tail import tails
 from tests.support.harness import Tenant, drain_all
+from tests.support.live import POLL, LiveServer
 from tests.support.product import eventually
 from tests.support.redis_servers import Server, briefly, use
 
@@ -115,3 +117,29 @@ def test_a_reader_of_the_log_is_shown_nothing_that_the_replicas_do_not_have(
         return []
 
     eventually(lambda: "not replicated yet" in texts())
+
+
+def test_a_stream_shows_an_event_once_a_replica_has_it(
+    transactional_db: None, leader: Server, replica: Server, settings: Any, tmp_path: Path
+) -> None:
+    # Given a stream, and an event that no replica has,
+    ours = Tenant.new(APIClient(), "ours")
+    ours.chat()
+    options = {"REDIS_URL": settings.REDIS_URL, "REDIS_REPLICAS": "1", "REDIS_TIMEOUT": "2"}
+    live = LiveServer(tmp_path / "live.log", **options)
+    try:
+        stream = live.open(f"{ours.path}/events").begun()
+        settings.REDIS_TIMEOUT = 2
+        with replica.stopped():
+            with pytest.raises(OutcomeUnknown):
+                update_chat(ours.token, 1, "not replicated yet")
+
+            # when the live process reads it, then nobody is shown it,
+            eventually(lambda: "events wait: Unreplicated" in live.log.read_text())
+            poll = live.ask(f"{ours.path}/events?after={stream.position}&wait=0", POLL)
+            assert poll.status == 503 or poll.json()["events"] == []
+
+        # and the stream shows it once the replica follows.
+        assert stream.until("not replicated yet") == ["not replicated yet"]
+    finally:
+        live.stop()

@@ -20,6 +20,7 @@ from chatsystem.writelog.keys import PARTITIONS, SUPERSEDED, Keys, partition_of
 from messages_app.models import Message
 from tests.support import environment
 from tests.support.harness import Tenant, drain_all, forget_redis, in_threads
+from tests.support.live import LiveServer
 from tests.support.product import BASE_DIR, PATIENCE, eventually
 from tests.support.redis_process import connect
 from tests.support.redis_servers import Cluster, Sentinels, Server, use_url
@@ -366,6 +367,38 @@ def test_a_slot_that_moves_between_two_writes_loses_nothing_and_numbers_go_on(
     assert [message["body"] for message in ours.get("/chats/1/messages")["results"]] == acknowledged
     drain_all()
     assert stored(ours) == acknowledged
+
+
+@pytest.mark.nodes
+def test_one_live_process_shows_the_events_of_all_nodes_of_a_cluster_and_of_a_slot_that_moves(
+    transactional_db: None, cluster: Cluster, settings: Any, tmp_path: Path
+) -> None:
+    # Given a stream of an application on each node,
+    api = APIClient(raise_request_exception=False)
+    tenants: dict[int, Tenant] = {}
+    while len(tenants) < 3:
+        tenant = Tenant.new(api, "a tenant")
+        tenants[cluster.primary_of(Keys(partition_of(tenant.token)).log).port] = tenant
+    # Neither works on a Cluster, and the live process asks neither.
+    others = dict.fromkeys(("CACHE_URL", "CELERY_BROKER_URL"), settings.CACHES["default"]["LOCATION"])
+    live = LiveServer(tmp_path / "live.log", REDIS_URL=settings.REDIS_URL, **others)
+    try:
+        streams = {port: live.open(f"{tenant.path}/events").begun() for port, tenant in tenants.items()}
+
+        # when each of them gets a chat, then its stream shows that.
+        for port, tenant in tenants.items():
+            tenant.chat(f"on {port}")
+            assert streams[port].until(f"on {port}") == [f"on {port}"]
+
+        # And when the slot of one moves to another node, then its stream goes on.
+        port, ours = next(iter(tenants.items()))
+        key = Keys(partition_of(ours.token)).log
+        cluster.move_slot(key, next(node for node in cluster.primaries if node.port != port))
+        acknowledged: list[str] = []
+        posts_again(ours, acknowledged)
+        assert streams[port].until(acknowledged[-1]) == acknowledged
+    finally:
+        live.stop()
 
 
 @pytest.mark.parametrize("cluster", [1], indirect=True)

@@ -125,9 +125,12 @@ class AutoSchema(openapi.AutoSchema):
         answers = operation["responses"]
         if self.method == "GET":
             answers["304"] = {"description": "Nothing has changed since the response with this ETag."}
+        # Lists in an application are of what its streams show.
+        is_streamed = self.action == "list" and "{token}" in self.path
         for status, answer in answers.items():
             answer["description"] = answer["description"] or HTTPStatus(int(status)).phrase
-            answer["headers"] = headers(int(status), self.method == "GET", bool(self.action), "{" in self.path)
+            is_get, is_limited = self.method == "GET", "{" in self.path
+            answer["headers"] = headers(int(status), is_get, bool(self.action), is_limited, is_streamed)
         operation["responses"] = dict(sorted({**self._errors(), **answers}.items()))
         return operation
 

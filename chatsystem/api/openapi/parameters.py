@@ -9,12 +9,16 @@ from drf_spectacular.utils import OpenApiParameter
 
 from chatsystem.api.errors import AdminKeyRequired
 from chatsystem.api.idempotency import MAX_KEY
+from chatsystem.api.middleware import STREAM_POSITION
 from chatsystem.api.pagination import DEFAULT_LIMIT, MAX_LIMIT
 from chatsystem.api.routing import Token
 from chatsystem.writelog.reads import MAX_NUMBER
 
 TOKEN = {"pattern": f"^{Token.regex}$"}
 NUMBER = {"type": "integer", "format": "int64", "minimum": 1, "maximum": MAX_NUMBER}
+
+#: An example.
+POSITION = "7-1795449565599123"
 
 
 def _parameter(location: Any, name: str, description: str, **schema: Any) -> OpenApiParameter:
@@ -69,7 +73,9 @@ def parameters(path: str, method: str, is_list: bool) -> list[OpenApiParameter]:
 OF_SERVER = frozenset({400, 408, 413, 414, 417, 431, 503})
 
 
-def headers(status: int, is_get: bool = False, is_entity: bool = False, is_limited: bool = True) -> dict[str, Any]:
+def headers(
+    status: int, is_get: bool = False, is_entity: bool = False, is_limited: bool = True, is_streamed: bool = False
+) -> dict[str, Any]:
     """Returns the headers of a response with this status."""
     found: dict[str, Any] = {}
 
@@ -90,6 +96,9 @@ def headers(status: int, is_get: bool = False, is_entity: bool = False, is_limit
     if is_get and status < 400:
         etag = '"0123456789abcdef0123456789abcdef"'
         add("ETag", "Changes with every change. Send it as If-None-Match.", etag)
+    if is_streamed and status < 400:
+        text = "From where live events show every later change. When paging, use that of the first page."
+        add(STREAM_POSITION, text, POSITION)
     if status == 201:
         add("Location", "The URL of the new entity. Absent for a batch.", required=False, format="uri")
         again = "Present if this repeats the response to an earlier request with the same Idempotency-Key."
