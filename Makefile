@@ -32,8 +32,10 @@ admin: $(VENV)/.embedded ## Create a user for /admin/ (same DATA_DIR as make run
 
 # A file's tests run in one process, since they share fixtures. tests/support/distribution.py starts with the longest.
 PYTEST := $(BIN)/python -m pytest --numprocesses 3 --dist loadfile
-# The tests that use the database. The others do not depend on it.
-ON_SERVERS := tests/mysql tests/writelog tests/live/test_following.py tests/api tests/monitoring tests/backoffice tests/commands tests/faults
+# The tests that use the database. The others do not depend on it. Of the API's, those are left out which only look rows up
+# as all others do, and drain nothing: they are of HTTP, JSON and Redis.
+WITHOUT_ROWS := over_http bad_json rate_limit
+ON_SERVERS := $(WITHOUT_ROWS:%=--ignore tests/api/test_%.py) tests/mysql tests/writelog tests/live/test_following.py tests/api tests/monitoring tests/backoffice tests/commands tests/faults
 
 test: lint ## Run all checks, and most tests on SQLite: before each commit
 	$(PYTEST) -m "not nodes"

@@ -14,6 +14,14 @@ from tests.support.services.mariadb import MariaDB
 from tests.support.services.mysql import MySQL
 from tests.support.services.packages import Missing
 
+#: Temporary files are in memory where it has room, and runs programs. Each write would wait for a disk, for nothing:
+#: tests kill processes, which loses no written file.
+MEMORY, ROOM = Path("/dev/shm"), 8 * 1024**3
+if "TMPDIR" not in os.environ and MEMORY.is_dir():
+    disk = os.statvfs(MEMORY)
+    if disk.f_bavail * disk.f_frsize >= ROOM and not disk.f_flag & getattr(os, "ST_NOEXEC", 0):
+        os.environ["TMPDIR"] = tempfile.tempdir = str(MEMORY)
+
 #: Files and a state Redis of this run's own; gone with it.
 folder = tempfile.TemporaryDirectory(prefix="chatsystem-tests-")
 
