@@ -1766,6 +1766,24 @@ MUTANTS = [
         (f"{LIVE_SERVER} -k no_longer_counted",),
     ),
     Mutant(
+        "streams without an age",
+        "a stream stays for ever, and with it the process that a deploy replaced",
+        edit("live/streams.py", "elif now >= self.ends_at:", "elif False:"),
+        (f"{LIVE_SERVER} -k at_its_age",),
+    ),
+    Mutant(
+        "stalled client that stays",
+        "a client that takes nothing keeps its place and its buffers",
+        edit("live/streams.py", "if self._writing_since and now - self._writing_since > STALLED:", "if False:"),
+        (f"{LIVE_SERVER} -k cut_off",),
+    ),
+    Mutant(
+        "ready without a reader",
+        "a live process that reads nothing still gets streams",
+        edit("live/asgi.py", "if self.streams.reader.is_alive and not self.streams.stopping:", "if True:"),
+        (f"{LIVE_SERVER} -k is_not_ready",),
+    ),
+    Mutant(
         "ticket without a receipt",
         "a client that repeats a request for a ticket holds two",
         edit("live/views.py", "if key else now", "if False else now"),
