@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 
@@ -18,3 +19,9 @@ def test_each_mutants_edits_have_their_place_in_the_product(mutant: Mutant, tmp_
         shutil.copy(BASE_DIR / name, tmp_path / name)
 
     mutate(tmp_path, mutant)
+
+
+def test_the_page_of_the_mutants_lists_each_of_them() -> None:
+    page = (BASE_DIR / "docs" / "reliability.md").read_text().partition("## Mutants")[2]
+
+    assert re.findall(r"^\| (.+) \| (.+) \| `.+` \|$", page, re.MULTILINE) == [(m.name, m.breaks) for m in MUTANTS]
