@@ -32,10 +32,13 @@ admin: $(VENV)/.embedded ## Create a user for /admin/ (same DATA_DIR as make run
 
 # A file's tests run in one process, since they share fixtures. tests/support/distribution.py starts with the longest.
 PYTEST := $(BIN)/python -m pytest --numprocesses 3 --dist loadfile
-# The tests that use the database. The others do not depend on it. Of the API's, those are left out which only look rows up
-# as all others do, and drain nothing: they are of HTTP, JSON and Redis.
-WITHOUT_ROWS := over_http bad_json rate_limit
-ON_SERVERS := $(WITHOUT_ROWS:%=--ignore tests/api/test_%.py) tests/mysql tests/writelog tests/live/test_following.py tests/api tests/monitoring tests/backoffice tests/commands tests/faults
+# The tests that use the database, without the files whose outcome no SQL decides: those on what is refused before a query,
+# on headers, connections and settings, and on Redis alone. `make test` has them. A new file runs on the servers too.
+WITHOUT_SQL := $(addprefix tests/api/test_,authentication.py bad_json.py conditions.py errors.py over_http.py rate_limit.py \
+	security_headers.py) tests/backoffice/test_newlines.py tests/commands/test_check.py tests/faults/test_deliveries.py \
+	tests/monitoring/test_reachable.py tests/writelog/test_redis_as_a_service.py tests/writelog/test_scripts.py
+ON_SERVERS := tests/mysql tests/writelog tests/live/test_following.py tests/api tests/monitoring tests/backoffice tests/commands \
+	tests/faults $(addprefix --ignore=,$(WITHOUT_SQL))
 
 test: lint ## Run all checks, and most tests on SQLite: before each commit
 	$(PYTEST) -m "not nodes"

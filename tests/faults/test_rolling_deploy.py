@@ -25,7 +25,7 @@ from tests.support.product import BASE_DIR, Product, children, eventually, kill
 SEED = 20_261_125
 
 #: Containers share a database server. On SQLite the same steps would add nothing but minutes to `make test`.
-of_containers = pytest.mark.skipif(not environment.server, reason="part of make test-mariadb and make test-mysql")
+of_containers = pytest.mark.skipif(not environment.server, reason="part of make test-mariadb")
 
 #: Posts of each client.
 POSTS = 150
