@@ -225,19 +225,29 @@ def test_the_start_waits_for_each_service_that_ends(merged: dict[str, Any]) -> N
     assert ending == awaited
 
 
-def test_the_replica_logs_in_with_a_password_that_mysql_accepts(tmp_path: Path) -> None:
-    # Given the secrets as make.sh makes them, and a client that only writes down what it is told,
+def told_by_the_replicas_script(folder: Path, used: int) -> str:
+    """Runs replica.sh with a client that only writes down what it is told, and answers each question with `used`."""
     for name in ("MYSQL_PASSWORD", "MYSQL_ROOT_PASSWORD"):
-        (tmp_path / name).write_text(f"{'0123456789abcdef' * 4}\n")
-    client = tmp_path / "mysql"
-    client.write_text(f'#!/bin/sh\nprintf "%s\\n" "$*" >> {tmp_path}/told\necho 0\n')
+        (folder / name).write_text(f"{'0123456789abcdef' * 4}\n")
+    client = folder / "mysql"
+    client.write_text(f'#!/bin/sh\nprintf "%s\\n" "$*" >> {folder}/told\necho {used}\n')
     client.chmod(0o755)
-    script = (ROOT / "deploy/mysql/replica.sh").read_text().replace("/run/secrets", str(tmp_path))
+    script = (ROOT / "deploy/mysql/replica.sh").read_text().replace("/run/secrets", str(folder))
+    subprocess.run(["sh", "-c", script], env={"PATH": f"{folder}:{os.environ['PATH']}"}, check=True)
+    return (folder / "told").read_text()
 
-    subprocess.run(["sh", "-c", script], env={"PATH": f"{tmp_path}:{os.environ['PATH']}"}, check=True)
 
-    # then the user has the replica's password, within MySQL's limit of 32 characters.
-    told = (tmp_path / "told").read_text()
+def test_a_replica_that_was_promoted_is_left_alone_by_the_next_start(tmp_path: Path) -> None:
+    told = told_by_the_replicas_script(tmp_path, used=1)
+
+    assert "SCHEMA_NAME = 'chatsystem'" in told
+    assert "RESET" not in told
+
+
+def test_the_replica_logs_in_with_a_password_that_mysql_accepts(tmp_path: Path) -> None:
+    told = told_by_the_replicas_script(tmp_path, used=0)
+
+    # The user has the replica's password, within MySQL's limit of 32 characters.
     passwords = re.findall(r"(?:IDENTIFIED BY|SOURCE_PASSWORD =) '(\w+)'", told)
     assert passwords == ["0123456789abcdef" * 2] * 2
 
