@@ -32,8 +32,8 @@ admin: $(VENV)/.embedded ## Create a user for /admin/ (same DATA_DIR as make run
 
 # A file's tests run in one process, since they share fixtures. tests/support/distribution.py starts with the longest.
 PYTEST := $(BIN)/python -m pytest --numprocesses 3 --dist loadfile
-# The tests that use the database, without the files whose outcome no SQL decides: those on what is refused before a query,
-# on headers, connections and settings, and on Redis alone. `make test` has them. A new file runs on the servers too.
+# The tests that use the database. WITHOUT_SQL are files whose outcome does not depend on SQL: requests that are refused
+# before a query, headers, connections, settings, and Redis alone. Only `make test` runs them. A new file runs on the servers.
 WITHOUT_SQL := $(addprefix tests/api/test_,authentication.py bad_json.py conditions.py errors.py over_http.py rate_limit.py \
 	security_headers.py) tests/backoffice/test_newlines.py tests/commands/test_check.py tests/faults/test_deliveries.py \
 	tests/monitoring/test_reachable.py tests/writelog/test_redis_as_a_service.py tests/writelog/test_scripts.py

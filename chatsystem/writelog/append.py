@@ -28,7 +28,6 @@ from chatsystem.writelog.redis_client import (
     ask_all,
     available,
     check_flags,
-    check_replicas,
     group_of,
     pooled_connection,
     short_lock,
@@ -188,16 +187,11 @@ def remember(token: str, key: RequestKey, now: int, *what: str) -> Accepted:
     partition = partition_of(token)
     fingerprint = _fingerprint(Write("", token, "", what), "")
     receipt = Keys(partition).receipt(token, key.id)
-    commands: list[tuple[Any, ...]] = [
-        ("SET", receipt, f"{fingerprint} {now} -", "NX", "GET", "EX", key.lifetime),
-    ]
-    if settings.REDIS_REPLICAS:
-        # As in _evaluate_append: a write of this connection, also if the receipt is older.
-        commands += [("EXPIRE", receipt, key.lifetime), wait_command()]
     try:
         with available(), pooled_connection(partition) as connection:
-            earlier, *waited = ask_all(connection, commands)
-        check_replicas(waited)
+            command = ("SET", receipt, f"{fingerprint} {now} -", "NX", "GET", "EX", key.lifetime)
+            (earlier,) = ask_all(connection, [command])
+            _wait_for_replicas(connection, receipt, key.lifetime)
     except LogUnavailable as error:
         if isinstance(error.__cause__, REFUSALS):
             raise
@@ -271,23 +265,29 @@ def run_append(token: str, write: Write, key: RequestKey, scope: str, shape: str
 
 
 def _evaluate_append(connection: Any, partition: int, keys: list[str], arguments: list[Any]) -> list[str]:
-    """Runs append.lua once and waits for the replicas.
-
-    Raises `redis.TimeoutError` if too few replicas have the write, so that the caller retries. Raises
-    `redis.ConnectionError` if Redis refuses WAIT: the write is in Redis by then, so this is no refusal of the write.
-    """
+    """Runs append.lua once and waits for the replicas."""
     answer: list[str] = evaluate(connection, partition, "append", keys, arguments)
-    if settings.REDIS_REPLICAS and answer[0] in ("ok", "again"):
-        # WAIT counts the writes of its own connection, so it uses this one. For an older receipt EXPIRE is that write:
-        # a replica that has the EXPIRE has the receipt too.
-        expire = ("EXPIRE", keys[-1], arguments[6])
-        try:
-            _, replicas = ask_all(connection, [expire, wait_command()])
-        except redis.ResponseError as error:
-            raise redis.ConnectionError(str(error)) from error
-        if replicas < settings.REDIS_REPLICAS:
-            raise redis.TimeoutError(f"{replicas} of {settings.REDIS_REPLICAS} replicas have the write")
+    if answer[0] in ("ok", "again"):
+        _wait_for_replicas(connection, keys[-1], arguments[6])
     return answer
+
+
+def _wait_for_replicas(connection: Any, receipt: str, lifetime: int) -> None:
+    """Waits until REDIS_REPLICAS replicas have the receipt, and what this connection wrote before it.
+
+    Raises `redis.TimeoutError` if too few have it, so that the caller retries. Raises `redis.ConnectionError` if Redis
+    refuses WAIT: the write is in Redis by then, so this is no refusal of the write.
+    """
+    if not settings.REDIS_REPLICAS:
+        return
+    # WAIT counts the writes of its own connection, so it uses this one. For an older receipt EXPIRE is that write: a
+    # replica that has the EXPIRE has the receipt too.
+    try:
+        _, replicas = ask_all(connection, [("EXPIRE", receipt, lifetime), wait_command()])
+    except redis.ResponseError as error:
+        raise redis.ConnectionError(str(error)) from error
+    if replicas < settings.REDIS_REPLICAS:
+        raise redis.TimeoutError(f"{replicas} of {settings.REDIS_REPLICAS} replicas have the write")
 
 
 def _fingerprint(write: Write, shape: str) -> str:

@@ -13,8 +13,8 @@ of_servers = ["test_database_killed.py", "test_faults.py", "test_restored_dump.p
 collect_ignore = [] if environment.server else of_servers
 if environment.DATABASE == "mysql":
     # Debian's MySQL package lacks mysqldump. The others take minutes to kill our processes, so MariaDB stands for both.
-    collect_ignore += ["test_backup.py", "test_faults.py", "test_redis_full.py", "test_rolling_deploy.py"]
-    collect_ignore += ["test_sigkill_everything.py", "test_two_hosts.py"]
+    of_mariadb = ["backup", "faults", "redis_full", "rolling_deploy", "sigkill_everything", "two_hosts"]
+    collect_ignore += [f"test_{name}.py" for name in of_mariadb]
 
 
 @pytest.fixture

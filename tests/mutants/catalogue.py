@@ -147,7 +147,7 @@ MUTANTS = [
     ),
     Mutant(
         "trimmed by count",
-        "a late removal deletes events that nobody has stored",
+        "a drain that trims late deletes events that are not stored yet",
         edit(
             "lua/remove.lua",
             "redis.call('XTRIM', log_key, 'MINID', string.format('%.0f', through + 1))",
@@ -291,13 +291,13 @@ MUTANTS = [
     ),
     Mutant(
         "indexing on the drains' queue",
-        "nobody's writes are stored while all workers are indexing",
+        "no write is stored while all workers index",
         edit("chatsystem/settings.py", '    "search.*": {"queue": "background"},\n', ""),
         ("tests/conf/test_broker.py",),
     ),
     Mutant(
         "all marks count",
-        "a letter under 16,000 marks delays everybody's search by most of a second",
+        "one letter with 16,000 combining marks delays each search by almost a second",
         edit("search/tokenizer.py", '    if len(text) > MARKS:\n        text = EXCESS.sub(r"\\1", text)\n', ""),
         ("tests/search/test_tokenizer.py",),
     ),
@@ -383,13 +383,13 @@ MUTANTS = [
     ),
     Mutant(
         "cached page of every version",
-        "a cached page misses what was acknowledged since",
+        "a cached page lacks writes that were acknowledged after it",
         edit("lua/page.lua", "clock .. ' ' .. fence", "fence"),
         (KEPT,),
     ),
     Mutant(
         "cached page of every Redis",
-        "a cached page misses what was stored after the state that Redis was restored to",
+        "after a restore of Redis, a cached page lacks what the database has stored since",
         edit("lua/page.lua", " and string.match(fence, ' (%x+)$') == incarnation", ""),
         (KEPT,),
     ),
@@ -414,7 +414,7 @@ MUTANTS = [
     ),
     Mutant(
         "superseded Redis that accepts",
-        "a Redis whose log nobody stores any more keeps acknowledging",
+        "a superseded Redis acknowledges writes that no worker stores",
         (
             *edit("lua/append.lua", "if superseded then return {'superseded'} end", ""),
             *edit("lua/append.lua", "if redis.call('GET', lease_key) ~= incarnation then return {'lease'} end", ""),
@@ -661,7 +661,7 @@ MUTANTS = [
     ),
     Mutant(
         "one partition that is behind stops its group",
-        "nobody's writes are stored while one partition is halted",
+        "no write is stored while one partition is halted",
         edit(
             "partitions.py",
             "            if not current and (rows or not skip):",
@@ -809,7 +809,7 @@ MUTANTS = [
     Mutant(
         "refused wait taken for a refused write",
         "a client is told that nothing has happened although the write exists and only WAIT was refused",
-        edit("append.py", "            raise redis.ConnectionError(str(error)) from error\n", "            raise\n"),
+        edit("append.py", "        raise redis.ConnectionError(str(error)) from error\n", "        raise\n"),
         (SERVICE,),
     ),
     Mutant(
@@ -1578,7 +1578,7 @@ MUTANTS = [
     ),
     Mutant(
         "note that nobody reads",
-        "a stream that comes back before the next drain goes on after a discarded event that it has shown",
+        "a client that returns before the next drain gets no reset for a discarded event that it has seen",
         edit("live/catchup.py", " or _withdrawn(subject, position, tail):", ":"),
         (f"{FOLLOWING} -k discarded",),
     ),
@@ -1767,7 +1767,7 @@ MUTANTS = [
     ),
     Mutant(
         "streams without an age",
-        "a stream stays for ever, and with it the process that a deploy replaced",
+        "a stream never ends, and keeps alive the process that a deploy has replaced",
         edit("live/streams.py", "elif now >= self.ends_at:", "elif False:"),
         (f"{LIVE_SERVER} -k at_its_age",),
     ),

@@ -14,8 +14,8 @@ from tests.support.services.mariadb import MariaDB
 from tests.support.services.mysql import MySQL
 from tests.support.services.packages import Missing
 
-#: Temporary files are in memory where it has room, and runs programs. Each write would wait for a disk, for nothing:
-#: tests kill processes, which loses no written file.
+#: The folder in memory that holds temporary files, if it has this many bytes left and allows programs. On a disk each
+#: write would wait, for nothing: tests kill processes, and that loses no written file.
 MEMORY, ROOM = Path("/dev/shm"), 8 * 1024**3
 if "TMPDIR" not in os.environ and MEMORY.is_dir():
     disk = os.statvfs(MEMORY)

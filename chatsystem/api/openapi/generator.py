@@ -123,13 +123,13 @@ class AutoSchema(openapi.AutoSchema):
             # A missing body counts as an empty object, and each operation needs a field.
             operation["requestBody"]["required"] = True
         answers = operation["responses"]
-        if self.method == "GET":
+        is_get, is_limited = self.method == "GET", "{" in self.path
+        if is_get:
             answers["304"] = {"description": "Nothing has changed since the response with this ETag."}
-        # Lists in an application are of what its streams show.
+        # Streams show what the lists of an application hold.
         is_streamed = self.action == "list" and "{token}" in self.path
         for status, answer in answers.items():
             answer["description"] = answer["description"] or HTTPStatus(int(status)).phrase
-            is_get, is_limited = self.method == "GET", "{" in self.path
             answer["headers"] = headers(int(status), is_get, bool(self.action), is_limited, is_streamed)
         operation["responses"] = dict(sorted({**self._errors(), **answers}.items()))
         return operation
