@@ -187,15 +187,17 @@ def remember(token: str, key: RequestKey, now: int, *what: str) -> Accepted:
     partition = partition_of(token)
     fingerprint = _fingerprint(Write("", token, "", what), "")
     receipt = Keys(partition).receipt(token, key.id)
+    connected = False
     try:
         with available(), pooled_connection(partition) as connection:
+            connected = True
             command = ("SET", receipt, f"{fingerprint} {now} -", "NX", "GET", "EX", key.lifetime)
             (earlier,) = ask_all(connection, [command])
             _wait_for_replicas(connection, receipt, key.lifetime)
     except LogUnavailable as error:
-        if isinstance(error.__cause__, REFUSALS):
-            raise
-        raise OutcomeUnknown(str(error)) from error
+        if connected and not isinstance(error.__cause__, REFUSALS):
+            raise OutcomeUnknown(str(error)) from error
+        raise
     if earlier is None:
         return Accepted(now, "", replayed=False)
     used_for, first, _ = earlier.split()

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import redis
@@ -331,6 +332,17 @@ def test_a_rejected_request_does_not_consume_its_key(ours: Tenant, theirs: Tenan
     # And another application has keys of its own.
     assert "Idempotent-Replayed" not in post(theirs, {"ttl": 60}, **KEY).headers
     assert_error(post(ours, {}, **{"Idempotency-Key": "é"}), 400, "invalid", "Idempotency-Key")
+
+
+def test_a_redis_that_takes_no_connection_has_kept_no_key(ours: Tenant, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Given a Redis that goes away after the application was looked up,
+    with monkeypatch.context() as patched:
+        patched.setattr(append, "pooled_connection", Mock(side_effect=redis.ConnectionError("refused")))
+        refused = post(ours, {"ttl": 60}, **KEY)
+
+    # then the client hears that nothing has happened, and may send anything else with the key.
+    assert_error(refused, 503, "service_unavailable")
+    assert "Idempotent-Replayed" not in post(ours, {"ttl": 70}, **KEY).headers
 
 
 def test_a_lost_answer_of_redis_leaves_the_outcome_open(ours: Tenant, monkeypatch: pytest.MonkeyPatch) -> None:
