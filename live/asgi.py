@@ -58,6 +58,9 @@ logger = logging.getLogger(__name__)
 
 #: The key of the ASGI scope under which the server passes a function that drops the connection at once.
 ABORT = "live.abort"
+#: Likewise a function that writes a part of the response's body at once, or returns False if the client still has to
+#: take what was written before. Missing where the server cannot do that.
+PUSH = "live.push"
 
 HEALTH = re.compile(r"/health/(live|ready)/?")
 
@@ -78,6 +81,7 @@ class Request:
         self.query_params = QueryDict(scope["query_string"])
         self.headers = {name.decode(): value.decode("latin-1") for name, value in scope["headers"]}
         self.abort: Callable[[], None] = scope[ABORT]
+        self.push: Callable[[bytes], bool] | None = scope.get(PUSH)
 
     def header(self, name: str) -> str | None:
         return self.headers.get(name.lower())
@@ -207,7 +211,7 @@ class Application:
         async def write(text: bytes, position: Position) -> None:
             await send({"type": "http.response.body", "body": text or heartbeat(position), "more_body": True})
 
-        return Opening(Stream(self.streams, subject, write, request.abort, lifetime), *begin)
+        return Opening(Stream(self.streams, subject, write, request.abort, lifetime, push=request.push), *begin)
 
     async def serve(self, opening: Opening, send: Send, headers: Headers) -> None:
         """Sends a stream until it ends."""

@@ -20,12 +20,13 @@ class Counts:
         self._lock = Lock()
         self._counts: Counter[str] = Counter()
 
-    def delivered(self, events: int, first: int) -> None:
-        """Counts events that were written to one stream. `first` is the arrival of the oldest of them.
+    def delivered(self, events: int, first: int, streams: int = 1) -> None:
+        """Counts events that were written to each of so many streams. `first` is the arrival of the oldest of them.
 
         All count with the delay of the oldest: they are written together.
         """
         seconds = max(time.time() - first / 1_000_000, 0.0)
+        events *= streams
         with self._lock:
             self._counts[DELIVERED] += events
             self._counts[WAITED] += round(seconds * 1_000_000) * events

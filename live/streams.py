@@ -44,6 +44,8 @@ ENDS_PER_SECOND = 500
 STALLED = 30.0
 #: Bytes of events, and events, that are written at once.
 WRITE_BYTES, WRITE_EVENTS = 256 * 1024, 2_000
+#: Bytes of events that are written without the stream's task. Less than what makes a transport wait for the client.
+PUSHED_BYTES = 16 * 1024
 #: Seconds between two flushes under load, at least.
 MIN_FLUSH = 0.005
 #: Threads that read old events, and streams that may wait for one.
@@ -69,6 +71,8 @@ class Streams:
         self.max_streams = MAX_STREAMS
         self._of_application: Counter[str] = Counter()
         self._ready: set[Callable[[], None]] = set()
+        #: Batches of a flush, by what `counts` needs of them: to how many streams each was sent.
+        self.pushed: Counter[tuple[int, int]] = Counter()
         self._flushing = False
         self._flushed_at = 0.0
         self._flush_took = 0.0
@@ -123,7 +127,7 @@ class Streams:
     # core at most, and what arrives meanwhile is joined.
 
     def apply(self, changes: list[Change]) -> None:
-        """Takes in what the reader has read, and wakes the streams that show it."""
+        """Takes in what the reader has read, and lets the streams that show it send it."""
         for partition, update in changes:
             self._ready |= partition.apply(update)
         self.backlog.fit()
@@ -134,9 +138,12 @@ class Streams:
     def _flush(self) -> None:
         began = self.loop.time()
         ready, self._ready = self._ready, set()
-        for wake in ready:
-            wake()
-        # Behind all of those streams in the loop's queue.
+        for deliver in ready:
+            deliver()
+        for (events, first), streams in self.pushed.items():
+            counts.delivered(events, first, streams)
+        self.pushed.clear()
+        # Behind the tasks that were woken, in the loop's queue.
         self.loop.call_soon(self._flushed, began)
 
     def _flushed(self, began: float) -> None:
@@ -183,6 +190,7 @@ class Stream:
     __slots__ = (
         "_beat",
         "_keys",
+        "_partition",
         "_waiter",
         "_writing_since",
         "_wrote_at",
@@ -192,6 +200,7 @@ class Stream:
         "is_patient",
         "max_events",
         "position",
+        "push",
         "streams",
         "subject",
         "write",
@@ -205,10 +214,13 @@ class Stream:
         abort: Callable[[], None],
         lifetime: float,
         max_events: int = WRITE_EVENTS,
+        push: Callable[[bytes], bool] | None = None,
     ) -> None:
+        """`push` writes at once, unless the client still has to take what was written before: then it returns False."""
         self.streams = streams
         self.subject = subject
         self.write = write
+        self.push = push
         self.abort = abort
         self.max_events = max_events
         self.ended = False
@@ -221,6 +233,7 @@ class Stream:
         #: Since when the client does not take what was written; 0.0 while nothing waits for it.
         self._writing_since = 0.0
         self._waiter: asyncio.Future[None] | None = None
+        self._partition: Partition | None = None
         self._beat = False
         self.position: Position | None = None
 
@@ -232,7 +245,7 @@ class Stream:
         Calls `begun` when the position is known. A client whose stream is open expects everything that it posts after
         that. Raises `Refused` when it cannot go on for the moment.
         """
-        partition = self.streams.backlog.claim(self.subject.partition)
+        self._partition = partition = self.streams.backlog.claim(self.subject.partition)
         try:
             await self._until_read(partition)
             assert partition.head is not None
@@ -259,9 +272,35 @@ class Stream:
         self.is_patient = False
         self.wake()
 
+    @property
+    def is_waiting(self) -> bool:
+        """Whether everything is sent, and the task waits for the next event."""
+        return self._waiter is not None and not self._waiter.done()
+
     def wake(self) -> None:
-        if self._waiter is not None and not self._waiter.done():
+        if self._waiter is not None and self.is_waiting:
             self._waiter.set_result(None)
+
+    def deliver(self) -> None:
+        """Sends what is new, or wakes the task for it: a task costs several times what a write does."""
+        if self.is_waiting and not self._pushed():
+            self.wake()
+
+    def _pushed(self) -> bool:
+        """Sends all that is held, if it is little and the client has taken everything before."""
+        partition = self._partition
+        assert partition is not None
+        assert self.position is not None
+        if self.push is None or partition.standing(self.position, self.subject.token_hash) is not Standing.HELD:
+            return False
+        batch = partition.pull(self._keys, self.position, self.max_events, WRITE_BYTES)
+        if len(batch.text) > PUSHED_BYTES or (batch.events and not self.push(batch.text)):
+            return False
+        self.position = batch.position
+        if batch.events:
+            self.streams.pushed[batch.events, batch.first] += 1
+            self._wrote_at = self.streams.loop.time()
+        return True
 
     def look(self, now: float) -> None:
         """Ends the stream at its time, cuts it off from a client that takes nothing, or makes it send its position."""
@@ -302,11 +341,11 @@ class Stream:
         if self.ended:
             return
         self._waiter = self.streams.loop.create_future()
-        partition.wait(self._keys, self.wake)
+        partition.wait(self._keys, self.deliver)
         try:
             await self._waiter
         finally:
-            partition.stop_waiting(self._keys, self.wake)
+            partition.stop_waiting(self._keys, self.deliver)
 
     async def _catch_up(self, partition: Partition) -> None:
         """Sends old events, up to those that are held."""

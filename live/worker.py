@@ -6,6 +6,7 @@ Documented in docs/live.md. Written for gunicorn 27; tests/live/test_server.py n
 from __future__ import annotations
 
 import asyncio
+import gc
 import resource
 import socket
 from typing import Any
@@ -15,7 +16,7 @@ from gunicorn.workers import gasgi
 
 from chatsystem.server.handover import Parcel
 from chatsystem.server.responses import CLIENT_ERRORS, REQUEST_TIMEOUT, SERVER_ERROR
-from live.asgi import ABORT
+from live.asgi import ABORT, PUSH
 
 #: Seconds for a request to arrive, and for a client to take the end of its response.
 RECEIVE_SECONDS = 20.0
@@ -54,8 +55,19 @@ class LiveProtocol(ASGIProtocol):
         self._close_transport()
 
     def _build_http_scope(self, *args: Any) -> dict[str, Any]:
+        scope = super()._build_http_scope(*args)
         # Closing would wait until the client takes what was written. A client that takes nothing is dropped.
-        return {**super()._build_http_scope(*args), ABORT: self.transport.abort}
+        scope[ABORT] = self.transport.abort
+        if scope["http_version"] == "1.1":
+            scope[PUSH] = self._push
+        return scope
+
+    def _push(self, text: bytes) -> bool:
+        """Writes a chunk, as gunicorn encodes the body of a response without a length to a client of HTTP/1.1."""
+        if self._closed or self.transport.get_write_buffer_size():
+            return False
+        self._safe_write(b"%x\r\n%b\r\n" % (len(text), text))
+        return True
 
     def _is_websocket_upgrade(self, request: Any) -> bool:
         return False
@@ -110,6 +122,12 @@ class LiveWorker(gasgi.ASGIWorker):
         # gunicorn has no setting for the protocol class.
         gasgi.ASGIProtocol = LiveProtocol
         super().init_process()
+
+    def load_wsgi(self) -> None:
+        super().load_wsgi()
+        # As in the web processes: a collection that walks through all of Django stops every stream meanwhile.
+        gc.collect()
+        gc.freeze()
 
     async def _serve(self) -> None:
         self.asgi.streams.max_streams = min(self.asgi.streams.max_streams, _most_files() - OTHER_FILES)

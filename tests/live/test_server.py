@@ -162,22 +162,41 @@ def test_a_stream_ends_at_its_age_and_its_client_continues(start_live: StartLive
     assert again.until("meanwhile") == ["meanwhile"]
 
 
-def test_a_client_that_takes_nothing_is_cut_off(start_live: StartLive, ours: Tenant) -> None:
+@pytest.mark.parametrize(("batches", "size"), [(4, 250), (400, 1)], ids=["many at once", "one by one"])
+def test_a_client_that_takes_nothing_is_cut_off(start_live: StartLive, ours: Tenant, batches: int, size: int) -> None:
     live = start_live(constants={"streams.STALLED": 1.0}, STREAMS_PER_APPLICATION="2")
     ours.chat()
     stream = live.open(f"{ours.path}/events").begun()
-    stalled = _without_buffer(live.port, f"{ours.path}/events").begun()
+    stalled = _small_buffer(live.port, f"{ours.path}/events").begun()
     assert live.ask(f"{ours.path}/events?wait=0", POLL).status == 503
 
     # More than the sockets' buffers hold.
-    for _ in range(4):
-        ours.batch(1, ["x" * 15_000] * 250)
-    ours.message(1, "last")
+    for _ in range(batches):
+        ours.batch(1, ["x" * 15_000] * size)
+        # A client that takes everything stays.
+        assert len(list(stream.events_for(size))) == size
 
-    # A client that takes everything stays.
-    assert len(stream.until("last")) == 1001
     eventually(lambda: live.ask(f"{ours.path}/events?wait=0", POLL).status == 200)
-    assert "last" not in [event.text for event in stalled.events_for(1001)]
+    ours.message(1, "last")
+    assert stream.until("last") == ["last"]
+    stalled.close()
+
+
+def test_a_client_of_http_1_0_gets_the_frames_without_chunks(live: LiveServer, ours: Tenant) -> None:
+    ours.chat()
+    with socket.create_connection(("127.0.0.1", live.port), timeout=60) as client, client.makefile("rb") as file:
+        client.sendall(f"GET {ours.path}/events HTTP/1.0\r\nHost: localhost\r\n\r\n".encode())
+        while file.readline().strip():
+            pass
+        lines = [file.readline() for _ in range(4)]
+        assert [line.partition(b": ")[0] for line in lines] == [b"retry", b"\n", b"id", b"\n"]
+
+        ours.message(1, "first")
+        ours.message(1, "second")
+        texts = [file.readline() for _ in range(8)]
+
+    names = [line.partition(b": ")[0] for line in texts]
+    assert names == [b"id", b"event", b"data", b"\n"] * 2
 
 
 def test_a_process_whose_reader_has_failed_is_not_ready(start_live: StartLive, ours: Tenant, state: Any) -> None:
@@ -203,7 +222,7 @@ def test_clients_that_read_nothing_cost_little_memory_and_delay_nobody(live: Liv
     assert len(stream.until("held")) == 2501
     before = rss(live.worker())
 
-    slow = [_without_buffer(live.port, f"{ours.path}/events?after={start}") for _ in range(50)]
+    slow = [_small_buffer(live.port, f"{ours.path}/events?after={start}") for _ in range(50)]
     for each in slow:
         assert each.read_head()
     ours.message(1, "last")
@@ -214,9 +233,9 @@ def test_clients_that_read_nothing_cost_little_memory_and_delay_nobody(live: Liv
         each.close()
 
 
-def _without_buffer(port: int, path: str) -> EventStream:
+def _small_buffer(port: int, path: str, size: int = 4096) -> EventStream:
     stream = EventStream(port, path)
-    stream.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    stream.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, size)
     return stream
 
 
@@ -224,7 +243,8 @@ def test_a_slow_client_gets_everything_over_as_many_streams_as_it_needs(
     live: LiveServer, ours: Tenant, drained: Any
 ) -> None:
     ours.chat()
-    slow = _without_buffer(live.port, f"{ours.path}/events").begun()
+    # With a smaller one the kernel would take most of a minute for what is read below.
+    slow = _small_buffer(live.port, f"{ours.path}/events", 64 * 1024).begun()
     bodies = [f"{i} " + "x" * 15_000 for i in range(1_000)]
     for i in range(0, 1_000, 200):
         ours.batch(1, bodies[i : i + 200])

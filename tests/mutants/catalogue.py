@@ -51,6 +51,7 @@ TICKETS = "tests/live/test_tickets.py"
 BACKLOG = "tests/live/test_backlog.py"
 DELIVERY = "tests/live/test_delivery.py"
 LIVE_SERVER = "tests/live/test_server.py"
+STREAMS = "tests/live/test_streams.py"
 MODEL = "tests/model --hypothesis-profile=mutants"
 PREFLIGHT = "tests/embedded/test_preflight.py"
 PAGES = "tests/website/test_pages.py"
@@ -1812,5 +1813,33 @@ MUTANTS = [
         "all clients of a process come back at the same moment",
         edit("live/worker.py", "            self.asgi.stop()\n", ""),
         (f"{LIVE_SERVER} -k sigterm",),
+    ),
+    Mutant(
+        "push to a client that takes nothing",
+        "what a client does not take grows without a limit, and the client is never cut off",
+        edit("live/worker.py", "self._closed or self.transport.get_write_buffer_size()", "self._closed"),
+        (f"{LIVE_SERVER} -k cut_off",),
+    ),
+    Mutant(
+        "push of whatever size",
+        "four megabytes are written to a client without waiting for it",
+        edit("live/streams.py", "len(batch.text) > PUSHED_BYTES or ", ""),
+        (STREAMS,),
+    ),
+    Mutant(
+        "push of events that were taken back",
+        "a client is not told that a Redis has lost events that it has seen",
+        edit(
+            "live/streams.py",
+            "self.push is None or partition.standing(self.position, self.subject.token_hash) is not Standing.HELD",
+            "self.push is None",
+        ),
+        (f"{DELIVERY} -k taken_back",),
+    ),
+    Mutant(
+        "chunks for everybody",
+        "a client or proxy of HTTP/1.0 finds the sizes of chunks between the events",
+        edit("live/worker.py", 'if scope["http_version"] == "1.1":', "if True:"),
+        (f"{LIVE_SERVER} -k http_1_0",),
     ),
 ]

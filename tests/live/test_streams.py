@@ -1,0 +1,88 @@
+"""How a stream sends what is new: at once, or by its task where the client may have to be waited for."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import pytest
+
+from chatsystem.writelog.positions import Position
+from live.backlog import Frame, Partition, Update
+from live.catchup import Subject
+from live.streams import PUSHED_BYTES, Stream, Streams
+
+OURS, THEIRS = "ours", "theirs"
+
+
+class Client:
+    """A client of one stream. It takes what is pushed only while `takes` is true; its task's writes always succeed."""
+
+    def __init__(self, streams: Streams) -> None:
+        self.takes = True
+        self.pushed: list[bytes] = []
+        self.written: list[bytes] = []
+        self.stream = Stream(
+            streams, Subject(5, OURS, frozenset([1])), self.write, lambda: None, lifetime=60, push=self.push
+        )
+
+    def push(self, text: bytes) -> bool:
+        if self.takes:
+            self.pushed.append(text)
+        return self.takes
+
+    async def write(self, text: bytes, position: Position) -> None:
+        if text:
+            self.written.append(text)
+
+
+def frame(arrival: int, text: bytes, owner: str = OURS) -> Frame:
+    return Frame(arrival, ((owner, None), (owner, 1)), text)
+
+
+def read(partition: Partition, *frames: Frame, base: int | None = None) -> list[tuple[Partition, Update]]:
+    return [(partition, Update(Position(1, frames[-1].arrival), frames[-1].arrival, frames, base))]
+
+
+async def until(question: Callable[[], bool]) -> None:
+    async with asyncio.timeout(60):
+        while not question():
+            await asyncio.sleep(0.001)
+
+
+@pytest.mark.parametrize(
+    ("takes", "text", "pushed", "written"),
+    [
+        (True, b"little", [b"little"], []),
+        (True, b"x" * (PUSHED_BYTES + 1), [], [b"x" * (PUSHED_BYTES + 1)]),
+        (False, b"little", [], [b"little"]),
+    ],
+    ids=["little", "much", "client that has not taken what came before"],
+)
+def test_only_little_is_sent_at_once_and_only_to_a_client_that_has_taken_everything(
+    takes: bool, text: bytes, pushed: list[bytes], written: list[bytes]
+) -> None:
+    async def main() -> None:
+        # Given a stream that waits,
+        streams = Streams()
+        streams.loop = asyncio.get_running_loop()
+        client = Client(streams)
+        partition = streams.backlog.claim(5)
+        streams.apply(read(partition, frame(1, b"begin"), base=0))
+        task = asyncio.create_task(client.stream.run(Position(1, 1), is_malformed=False))
+        await until(lambda: client.stream.is_waiting)
+
+        # when an event of another application and one of its own are read,
+        client.takes = takes
+        streams.apply(read(partition, frame(2, b"foreign", THEIRS), frame(3, text)))
+        await until(lambda: client.stream.position == Position(1, 3) and client.stream.is_waiting)
+        client.takes = True
+        streams.apply(read(partition, frame(4, b"next")))
+        await until(lambda: client.stream.position == Position(1, 4))
+
+        # then each is sent once.
+        assert (client.pushed, client.written) == ([*pushed, b"next"], written)
+        client.stream.end()
+        await task
+
+    asyncio.run(main())
