@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Callable
 
 import pytest
@@ -11,6 +12,7 @@ from chatsystem.writelog.positions import Position
 from live.backlog import Frame, Partition, Update
 from live.catchup import Subject
 from live.streams import PUSHED_BYTES, Stream, Streams
+from live.worker import LiveProtocol
 
 OURS, THEIRS = "ours", "theirs"
 
@@ -84,5 +86,27 @@ def test_only_little_is_sent_at_once_and_only_to_a_client_that_has_taken_everyth
         assert (client.pushed, client.written) == ([*pushed, b"next"], written)
         client.stream.end()
         await task
+
+    asyncio.run(main())
+
+
+def test_nothing_more_is_pushed_to_a_client_that_takes_nothing() -> None:
+    async def main() -> None:
+        # Given a connection whose other end reads nothing,
+        ours, theirs = socket.socketpair()
+        transport, _ = await asyncio.get_running_loop().create_connection(asyncio.Protocol, sock=ours)
+        protocol = LiveProtocol.__new__(LiveProtocol)
+        protocol.transport, protocol._closed = transport, False
+
+        # when events are pushed until they are refused,
+        pushed = 0
+        while pushed < 10_000 and protocol._push(b"x" * PUSHED_BYTES):
+            pushed += 1
+
+        # then at most one of them waits for the client in this process.
+        assert 0 < pushed < 10_000
+        assert 0 < transport.get_write_buffer_size() <= PUSHED_BYTES + len(b"4000\r\n\r\n")
+        transport.abort()
+        theirs.close()
 
     asyncio.run(main())

@@ -1818,7 +1818,7 @@ MUTANTS = [
         "push to a client that takes nothing",
         "what a client does not take grows without a limit, and the client is never cut off",
         edit("live/worker.py", "self._closed or self.transport.get_write_buffer_size()", "self._closed"),
-        (f"{LIVE_SERVER} -k cut_off",),
+        (STREAMS,),
     ),
     Mutant(
         "push of whatever size",
