@@ -1,6 +1,6 @@
 """Sets the environment of the tests before Django reads its settings.
 
-pytest-django reads them before any conftest, so pyproject.toml loads this module with `-p`. DATABASE=mariadb or mysql
+pytest-django reads them before any conftest, so pyproject.toml loads this module with `-p`, after memory.py. DATABASE=mariadb or mysql
 runs the tests on a server of that kind; SQLite is the default. REDIS=valkey runs them on Valkey.
 """
 
@@ -13,14 +13,6 @@ from tests.support.services.database_server import DatabaseServer
 from tests.support.services.mariadb import MariaDB
 from tests.support.services.mysql import MySQL
 from tests.support.services.packages import Missing
-
-#: The folder in memory that holds temporary files, if it has this many bytes left and allows programs. On a disk each
-#: write would wait, for nothing: tests kill processes, and that loses no written file.
-MEMORY, ROOM = Path("/dev/shm"), 8 * 1024**3
-if "TMPDIR" not in os.environ and MEMORY.is_dir():
-    disk = os.statvfs(MEMORY)
-    if disk.f_bavail * disk.f_frsize >= ROOM and not disk.f_flag & getattr(os, "ST_NOEXEC", 0):
-        os.environ["TMPDIR"] = tempfile.tempdir = str(MEMORY)
 
 #: Files and a state Redis of this run's own; gone with it.
 folder = tempfile.TemporaryDirectory(prefix="chatsystem-tests-")
