@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Callable
 from functools import cache, partial
+from statistics import median
 from urllib.parse import quote
 
 from bench import rows, streams
@@ -342,22 +343,34 @@ def before(stack: Stack) -> list[Measure]:
     }
     sides = [("ours", stack.product, stack.before)]
     sides += [(name, stack.before, stack.product) for name in ("theirs", "again")]
+    costs: dict[str, list[dict[str, float]]] = {name: [] for name, _, _ in sides}
     for turn in range(stack.scale.turns):
-        found = {name: _compared(stack, side, other) for name, side, other in sides[turn % 3 :] + sides[: turn % 3]}
+        order = sides[turn % 3 :] + sides[: turn % 3]
+        found = {name: _compared(stack, side, other, costs[name]) for name, side, other in order}
         for name, measure in figures.items():
             measure.rounds.append(Round(found["ours"][name], found["theirs"][name]))
             itself[name].rounds.append(Round(found["again"][name], found["theirs"][name]))
+    for name, rounds in costs.items():
+        medians = [f"{tier} {median(cost[tier] for cost in rounds):.2f}" for tier in rounds[0]]
+        stack.say(f"{name}: CPU milliseconds of a single POST: {', '.join(medians)}")
     return [*figures.values(), *itself.values()]
 
 
-def _compared(stack: Stack, side: ProductSide, other: ProductSide) -> dict[str, float]:
-    """Returns the figures of `before` for one side, while the other one stands still."""
+def _compared(stack: Stack, side: ProductSide, other: ProductSide, costs: list[dict[str, float]]) -> dict[str, float]:
+    """Returns the figures of `before` for one side, while the other one stands still.
+
+    Appends the CPU milliseconds that each tier takes for a single POST to `costs`.
+    """
     seconds = stack.scale.seconds
     # Only what would compute. The kernel sends SIGHUP to a job with paused processes when its shell ends, and SIGHUP
     # stops the runner. Web processes that are paused for more than their timeout are replaced.
     with other.standing_still(BEAT, WORKER):
         side.product.wait_until_ready()
+        before = stack.cpu(side)
         single = _posted(stack, side, seconds)
+        costs.append(
+            {tier: (used - before[tier]) / single.load.accepted * 1_000 for tier, used in stack.cpu(side).items()}
+        )
         used = side.cpu(WORKER)
         many = _posted(stack, side, seconds, applications=MANY_APPLICATIONS)
         worker = (side.cpu(WORKER) - used) / many.load.accepted

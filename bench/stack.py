@@ -42,7 +42,7 @@ from tests.support.services.database_server import DatabaseServer
 from tests.support.services.elasticsearch import Node
 from tests.support.services.packages import Missing
 
-WEB, LIVE, WORKER, BEAT = "wsgi", "live.asgi", "celery_app worker ", "celery_app beat "
+WEB, LIVE, WORKER, BEAT, REDIS = "wsgi", "live.asgi", "celery_app worker ", "celery_app beat ", "redis-server"
 
 #: The applications and chats that receive messages: several, to avoid contention for one row, and parallel drains.
 APPLICATIONS, CHATS = 8, 4
@@ -298,6 +298,18 @@ class Stack:
         node = Node()
         self.closing.callback(node.stop)
         return node
+
+    def cpu(self, side: ProductSide) -> dict[str, float]:
+        """Returns the CPU seconds of each tier since its start. The sides share the database and the cluster."""
+        assert self.server.process is not None
+        return {
+            "web": side.cpu(WEB),
+            "workers and beat": side.cpu(WORKER) + side.cpu(BEAT),
+            "live": side.cpu(LIVE),
+            "Redis": side.cpu(REDIS),
+            "database": running.cpu({self.server.process.pid}),
+            "Elasticsearch": running.cpu({self.node.process.pid}),
+        }
 
     async def _warm_up(self) -> None:
         requests = islice(cycle(self.every_kind_of_request), FEW_REQUESTS * len(self.product.web_memory()))

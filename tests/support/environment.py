@@ -1,7 +1,8 @@
 """Sets the environment of the tests before Django reads its settings.
 
-pytest-django reads them before any conftest, so pyproject.toml loads this module with `-p`, after memory.py. DATABASE=mariadb or mysql
-runs the tests on a server of that kind; SQLite is the default. REDIS=valkey runs them on Valkey.
+pytest-django reads them before any conftest, so pyproject.toml loads this module with `-p`, after memory.py.
+DATABASE=mariadb or mysql runs the tests on a server of that kind; SQLite is the default. REDIS=valkey runs them on
+Valkey.
 """
 
 import os
