@@ -18,6 +18,7 @@ from typing import TypeVar
 from django.conf import settings
 from django.db import DatabaseError, InterfaceError, close_old_connections, connections
 
+from chatsystem.logs.redaction import without_values
 from chatsystem.writelog.positions import Position
 from live.backlog import Backlog, Change, Partition, Standing
 from live.catchup import Page, Subject, TakenBack, pages
@@ -283,8 +284,18 @@ class Stream:
 
     def deliver(self) -> None:
         """Sends what is new, or wakes the task for it: a task costs several times what a write does."""
-        if self.is_waiting and not self._pushed():
-            self.wake()
+        waiter = self._waiter
+        if waiter is None or waiter.done():
+            return
+        try:
+            pushed = self._pushed()
+        except Exception as error:
+            # The other streams of this flush must get their events.
+            logger.error("A stream has failed:\n%s", without_values(error))
+            self.abort()
+            return
+        if not pushed:
+            waiter.set_result(None)
 
     def _pushed(self) -> bool:
         """Sends all that is held, if it is little and the client has taken everything before."""

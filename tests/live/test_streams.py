@@ -90,6 +90,36 @@ def test_only_little_is_sent_at_once_and_only_to_a_client_that_has_taken_everyth
     asyncio.run(main())
 
 
+def test_a_stream_that_fails_is_dropped_and_the_others_get_their_events(caplog: pytest.LogCaptureFixture) -> None:
+    async def main() -> None:
+        # Given several streams that wait, of which one fails when it sends,
+        streams = Streams()
+        streams.loop = asyncio.get_running_loop()
+        clients = [Client(streams) for _ in range(5)]
+        partition = streams.backlog.claim(5)
+        streams.apply(read(partition, frame(1, b"begin"), base=0))
+        tasks = [asyncio.create_task(each.stream.run(Position(1, 1), is_malformed=False)) for each in clients]
+        await until(lambda: all(each.stream.is_waiting for each in clients))
+        dropped: list[str] = []
+        clients[2].stream.push = lambda text: text == 1 // 0
+        clients[2].stream.abort = lambda: dropped.append("third")
+
+        # when events arrive one after the other,
+        for arrival in (2, 3):
+            streams.apply(read(partition, frame(arrival, b"%d" % arrival)))
+            await until(lambda arrival=arrival: clients[0].stream.position == Position(1, arrival))  # type: ignore[misc]
+
+        # then its connection is dropped, and all others have both.
+        assert dropped == ["third"] * 2
+        assert [each.pushed for each in clients] == [[b"2", b"3"]] * 2 + [[]] + [[b"2", b"3"]] * 2
+        for each, task in zip(clients, tasks, strict=True):
+            each.stream.end()
+            await task
+
+    asyncio.run(main())
+    assert "A stream has failed" in caplog.text
+
+
 def test_nothing_more_is_pushed_to_a_client_that_takes_nothing() -> None:
     async def main() -> None:
         # Given a connection whose other end reads nothing,
