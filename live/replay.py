@@ -104,6 +104,8 @@ def _dead(
     found: dict[tuple[str, int], tuple[int, str, int]] = {}
     events = DeadEvent.objects.filter(partition=partition)
     paths = set(events.filter(arrival__gt=after, arrival__lte=through).values_list("path", flat=True))
+    if not paths:
+        return {}
     in_order = events.filter(path__in=paths, arrival__lte=through).order_by("arrival")
     for arrival, verb, path, text in in_order.values_list("arrival", "verb", "path", "text"):
         parent, _, name = path.rpartition("/")

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from contextlib import suppress
 from datetime import timedelta
 from typing import Any
 
@@ -67,6 +68,10 @@ class MessageViewSet(EntityViewSet):
 
 def validated_bodies(data: list[Any]) -> list[str]:
     """Returns the bodies of a batch. Raises a 400 that names the index of each invalid element."""
+    if 0 < len(data) <= MAX_BATCH:
+        # Half the time of a ListSerializer, which finds out below what is invalid.
+        with suppress(ValidationError):
+            return [MessageViewSet.serializer.to_internal_value(element)["body"] for element in data]
     child = MessageSerializer()
     batch: ListSerializer = ListSerializer(child=child, data=data, allow_empty=False, max_length=MAX_BATCH)
     if not batch.is_valid():
