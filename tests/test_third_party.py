@@ -71,6 +71,8 @@ def gunicorn_asgi() -> None:
     assert parameters(ASGIProtocol._send_error_response) == ["self", "status", "message", "extra_headers"]
     assert parameters(ASGIProtocol._is_websocket_upgrade) == ["self", "request"]
     assert parameters(ASGIProtocol._safe_write) == ["self", "data"]
+    # `_push` writes chunks where `send` would: in a response without a length, to a client of HTTP/1.1.
+    assert "request.version >= (1, 1)" in inspect.getsource(ASGIProtocol._handle_http_request)
     # A client that has gone ends its stream: the task is cancelled at once.
     assert "self._task.cancel()" in inspect.getsource(ASGIProtocol.connection_lost)
 
