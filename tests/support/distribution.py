@@ -14,24 +14,30 @@ from xdist.scheduler import LoadScopeScheduling
 #: These start one Elasticsearch for all of them. In several processes each process would start its own.
 ON_ELASTICSEARCH = "tests/search/"
 
-#: The files that take half a minute or more, the longest first.
+#: The files that take the longest, in that order. A run with `--durations=0` shows them.
 LONG = [
+    # Only on a database server.
     "tests/faults/test_faults.py",
-    ON_ELASTICSEARCH,
     "tests/faults/test_two_hosts.py",
-    "tests/docs/test_commands.py",
-    "tests/faults/test_rolling_deploy.py",
+    ON_ELASTICSEARCH,
     "tests/embedded/test_run.py",
+    "tests/docs/test_commands.py",
+    "tests/website/test_in_a_browser.py",
     "tests/openapi/test_fuzz.py",
     "tests/faults/test_backup.py",
-    "tests/faults/test_sigkill_everything.py",
-    "tests/embedded/test_operations_in_a_browser.py",
-    "tests/deploy/test_prometheus.py",
     "tests/examples/test_chat_client.py",
-    "tests/openapi/test_generated_client.py",
+    "tests/openapi/test_page.py",
+    "tests/live/test_server.py",
+    "tests/embedded/test_other_redis.py",
+    "tests/embedded/test_operations_in_a_browser.py",
+    "tests/faults/test_sigkill_everything.py",
+    "tests/live/test_proxy.py",
+    "tests/deploy/test_prometheus.py",
+    "tests/server/test_request_metrics.py",
+    "tests/faults/test_rolling_deploy.py",
+    "tests/writelog/test_servers.py",
     "tests/model/test_write_path.py",
-    "tests/server/test_receiving.py",
-    "tests/embedded/test_queues.py",
+    "tests/writelog/test_redis_as_a_service.py",
 ]
 
 

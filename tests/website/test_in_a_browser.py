@@ -236,7 +236,8 @@ def test_scrolling_back_shows_the_whole_history_once(page: Page, product: Produc
     expect(ana.locator("[data-number='121']")).to_be_in_viewport()
 
     for amount in (150, 170):
-        ana.get_by_role("button", name="Load older messages").click()
+        # Playwright's click would scroll to the button, and scrolling to the top loads older messages too.
+        ana.get_by_role("button", name="Load older messages").dispatch_event("click")
         expect(bodies(ana)).to_have_count(amount)
     expect(bodies(ana)).to_have_text(lines)
     expect(ana.get_by_role("button", name="Load older messages")).to_be_hidden()
