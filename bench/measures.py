@@ -346,7 +346,10 @@ def before(stack: Stack) -> list[Measure]:
     costs: dict[str, list[dict[str, float]]] = {name: [] for name, _, _ in sides}
     for turn in range(stack.scale.turns):
         order = sides[turn % 3 :] + sides[: turn % 3]
-        found = {name: _compared(stack, side, other, costs[name]) for name, side, other in order}
+        found = {}
+        for name, side, other in order:
+            found[name], cost = _compared(stack, side, other)
+            costs[name].append(cost)
         for name, measure in figures.items():
             measure.rounds.append(Round(found["ours"][name], found["theirs"][name]))
             itself[name].rounds.append(Round(found["again"][name], found["theirs"][name]))
@@ -356,10 +359,10 @@ def before(stack: Stack) -> list[Measure]:
     return [*figures.values(), *itself.values()]
 
 
-def _compared(stack: Stack, side: ProductSide, other: ProductSide, costs: list[dict[str, float]]) -> dict[str, float]:
+def _compared(stack: Stack, side: ProductSide, other: ProductSide) -> tuple[dict[str, float], dict[str, float]]:
     """Returns the figures of `before` for one side, while the other one stands still.
 
-    Appends the CPU milliseconds that each tier takes for a single POST to `costs`.
+    The second result is the CPU milliseconds that each tier takes for a single POST.
     """
     seconds = stack.scale.seconds
     # Only what would compute. The kernel sends SIGHUP to a job with paused processes when its shell ends, and SIGHUP
@@ -368,9 +371,7 @@ def _compared(stack: Stack, side: ProductSide, other: ProductSide, costs: list[d
         side.product.wait_until_ready()
         before = stack.cpu(side)
         single = _posted(stack, side, seconds)
-        costs.append(
-            {tier: (used - before[tier]) / single.load.accepted * 1_000 for tier, used in stack.cpu(side).items()}
-        )
+        after = stack.cpu(side)
         used = side.cpu(WORKER)
         many = _posted(stack, side, seconds, applications=MANY_APPLICATIONS)
         worker = (side.cpu(WORKER) - used) / many.load.accepted
@@ -381,13 +382,14 @@ def _compared(stack: Stack, side: ProductSide, other: ProductSide, costs: list[d
         read = side.load([Request("GET", f"{chat}/messages/{number}") for number in range(1, BATCH + 1)], seconds)
         get = (side.cpu(WEB) - used) / read.accepted
         batches = _posted(stack, side, stack.scale.batch_seconds, BATCH)
-    return {
+    found = {
         "stored": single.stored_rate,
         "p99": single.load.p99,
         "worker": worker * 1_000,
         "get": get * 1_000,
         "batches": batches.stored_rate,
     }
+    return found, {tier: (after[tier] - before[tier]) / single.load.accepted * 1_000 for tier in after}
 
 
 # Memory ---------------------------------------------------------------------------------------------------------------

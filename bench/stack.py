@@ -65,7 +65,7 @@ class Scale:
     """Durations of a round, and amounts of data."""
 
     rounds: int
-    #: Rounds of `tenants` and `before`, whose sides differ less.
+    #: Rounds of `tenants`, `before` and `listeners`, whose sides differ by little.
     turns: int
     warm_seconds: int
     long_seconds: int

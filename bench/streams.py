@@ -358,7 +358,7 @@ def listeners(stack: Stack) -> list[Measure]:
 
     seconds = stack.scale.seconds
     accepted: list[int] = []
-    # More rounds than the others: one round differs from the next by more than listeners cost.
+    # More rounds than the others, because rounds differ by more than the listeners cost.
     for turn in range(stack.scale.turns):
         ours, theirs = alternating(turn, with_listeners, without)
         stack.say(f"a POST costs {ours:.2f} ms of CPU with listeners, {theirs:.2f} ms without")

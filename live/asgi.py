@@ -58,8 +58,8 @@ logger = logging.getLogger(__name__)
 
 #: The key of the ASGI scope under which the server passes a function that drops the connection at once.
 ABORT = "live.abort"
-#: Likewise a function that writes a part of the response's body at once, or returns False if the client still has to
-#: take what was written before. Missing where the server cannot do that.
+#: The key for a function that writes a part of the response's body at once. The function writes nothing, and returns
+#: False, until the client has taken all earlier bytes. A request of HTTP/1.0 has no such function.
 PUSH = "live.push"
 
 HEALTH = re.compile(r"/health/(live|ready)/?")

@@ -92,14 +92,14 @@ def stored_rows(numbers: Mapping[str, Iterable[int]]) -> Iterator[tuple[str, Row
     """Yields the stored chats and messages: `numbers` maps the path of a parent to the numbers of its children."""
     tokens = {parent: list(of_parent) for parent, of_parent in numbers.items() if depth(parent) == 0}
     paths = {parent: list(of_parent) for parent, of_parent in numbers.items() if depth(parent) == 1}
-    # Django takes a third of a millisecond to find out that a query asks for nothing.
+    # Django would compile a query that asks for nothing before it leaves it out.
     if tokens:
-        yield from _stored_chats(tokens)
+        yield from _chat_rows(tokens)
     if paths:
-        yield from _stored_messages(paths)
+        yield from _message_rows(paths)
 
 
-def _stored_chats(numbers: Mapping[str, Sequence[int]]) -> Iterator[tuple[str, ChatRow]]:
+def _chat_rows(numbers: Mapping[str, Sequence[int]]) -> Iterator[tuple[str, ChatRow]]:
     applications = dict(Application.objects.filter(token__in=numbers).values_list("pk", "token"))
     of_applications = {pk: numbers[token] for pk, token in applications.items()}
     for chats in numbered(Chat, "application", of_applications):
@@ -108,7 +108,7 @@ def _stored_chats(numbers: Mapping[str, Sequence[int]]) -> Iterator[tuple[str, C
             yield applications[pk], ChatRow(number, created_at, last_request_time, title)
 
 
-def _stored_messages(numbers: Mapping[str, Sequence[int]]) -> Iterator[tuple[str, MessageRow]]:
+def _message_rows(numbers: Mapping[str, Sequence[int]]) -> Iterator[tuple[str, MessageRow]]:
     paths = {chat_id: path for path, (chat_id, _) in stored_chats(set(numbers)).items()}
     for messages in numbered(Message, "chat", {chat_id: numbers[path] for chat_id, path in paths.items()}):
         bodies = messages.values_list("chat_id", "number", "created_at", "last_request_time", "body")

@@ -105,7 +105,7 @@ def _dead(
     events = DeadEvent.objects.filter(partition=partition)
     paths = set(events.filter(arrival__gt=after, arrival__lte=through).values_list("path", flat=True))
     if not paths:
-        return {}
+        return found
     in_order = events.filter(path__in=paths, arrival__lte=through).order_by("arrival")
     for arrival, verb, path, text in in_order.values_list("arrival", "verb", "path", "text"):
         parent, _, name = path.rpartition("/")

@@ -72,7 +72,7 @@ class Streams:
         self.max_streams = MAX_STREAMS
         self._of_application: Counter[str] = Counter()
         self._ready: set[Callable[[], None]] = set()
-        #: Batches of a flush, by what `counts` needs of them: to how many streams each was sent.
+        #: The number of events and the first arrival of each batch that a flush sends → to how many streams.
         self.pushed: Counter[tuple[int, int]] = Counter()
         self._flushing = False
         self._flushed_at = 0.0
@@ -217,7 +217,7 @@ class Stream:
         max_events: int = WRITE_EVENTS,
         push: Callable[[bytes], bool] | None = None,
     ) -> None:
-        """`push` writes at once, unless the client still has to take what was written before: then it returns False."""
+        """`push` writes at once. It writes nothing, and returns False, until the client has taken all earlier bytes."""
         self.streams = streams
         self.subject = subject
         self.write = write
@@ -279,13 +279,12 @@ class Stream:
         return self._waiter is not None and not self._waiter.done()
 
     def wake(self) -> None:
-        if self._waiter is not None and self.is_waiting:
+        if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
     def deliver(self) -> None:
         """Sends what is new, or wakes the task for it: a task costs several times what a write does."""
-        waiter = self._waiter
-        if waiter is None or waiter.done():
+        if not self.is_waiting:
             return
         try:
             pushed = self._pushed()
@@ -295,7 +294,7 @@ class Stream:
             self.abort()
             return
         if not pushed:
-            waiter.set_result(None)
+            self.wake()
 
     def _pushed(self) -> bool:
         """Sends all that is held, if it is little and the client has taken everything before."""

@@ -6,7 +6,6 @@ Documented in docs/live.md. Written for gunicorn 27; tests/live/test_server.py n
 from __future__ import annotations
 
 import asyncio
-import gc
 import resource
 import socket
 from typing import Any
@@ -14,6 +13,7 @@ from typing import Any
 from gunicorn.asgi.protocol import ASGIProtocol
 from gunicorn.workers import gasgi
 
+from chatsystem.server import heap
 from chatsystem.server.handover import Parcel
 from chatsystem.server.responses import CLIENT_ERRORS, REQUEST_TIMEOUT, SERVER_ERROR
 from live.asgi import ABORT, PUSH
@@ -125,9 +125,7 @@ class LiveWorker(gasgi.ASGIWorker):
 
     def load_wsgi(self) -> None:
         super().load_wsgi()
-        # As in the web processes: a collection that walks through all of Django stops every stream meanwhile.
-        gc.collect()
-        gc.freeze()
+        heap.freeze()
 
     async def _serve(self) -> None:
         self.asgi.streams.max_streams = min(self.asgi.streams.max_streams, _most_files() - OTHER_FILES)

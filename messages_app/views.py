@@ -69,7 +69,7 @@ class MessageViewSet(EntityViewSet):
 def validated_bodies(data: list[Any]) -> list[str]:
     """Returns the bodies of a batch. Raises a 400 that names the index of each invalid element."""
     if 0 < len(data) <= MAX_BATCH:
-        # Half the time of a ListSerializer, which finds out below what is invalid.
+        # A ListSerializer takes twice as long. It names what is invalid, below.
         with suppress(ValidationError):
             return [MessageViewSet.serializer.to_internal_value(element)["body"] for element in data]
     child = MessageSerializer()

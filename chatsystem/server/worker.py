@@ -7,7 +7,6 @@ docs/decisions.md says why whole responses, the lingering close and the errors a
 
 from __future__ import annotations
 
-import gc
 import re
 import selectors
 import socket
@@ -21,7 +20,7 @@ from gunicorn.workers.gthread import TConn, ThreadWorker
 
 from chatsystem.logs.redaction import without_values
 from chatsystem.monitoring import request_metrics
-from chatsystem.server import balance
+from chatsystem.server import balance, heap
 from chatsystem.server.fair_queue import FairQueue
 from chatsystem.server.handover import hand_over, is_for_the_live_process
 from chatsystem.server.receiving import PIECE, Exchange, State
@@ -100,10 +99,7 @@ class ApiWorker(ThreadWorker):
 
     def load_wsgi(self) -> None:
         super().load_wsgi()
-        # Keeps the garbage collector from walking through all of Django. That would stop every thread for a tenth of a
-        # second, and the objects of one large batch are enough to start a collection.
-        gc.collect()
-        gc.freeze()
+        heap.freeze()
         for listener in self.sockets:
             # The master has only bound it (gunicorn.py). The other processes repeat this call, which changes nothing.
             listener.listen(self.cfg.backlog)

@@ -1838,7 +1838,7 @@ MUTANTS = [
     ),
     Mutant(
         "chunks for everybody",
-        "a client or proxy of HTTP/1.0 finds the sizes of chunks between the events",
+        "a client or proxy that speaks HTTP/1.0 reads chunk sizes as part of the events",
         edit("live/worker.py", 'if scope["http_version"] == "1.1":', "if True:"),
         (f"{LIVE_SERVER} -k http_1_0",),
     ),
