@@ -9,7 +9,6 @@ import pytest
 from django.apps import apps
 from django.conf import settings
 from django.contrib.auth.management import create_permissions
-from django.db import connections
 from django.db.models.signals import post_migrate
 from rest_framework.test import APIClient
 
@@ -105,8 +104,6 @@ def state(redis_server: RealRedis, monkeypatch: pytest.MonkeyPatch) -> object:
     client(0).flushall()
     hints.asks_at = 0.0
     hints.due.clear()
-    # A database server ends a connection that a long test without queries left idle.
-    connections.close_all()
     return client(0)
 
 

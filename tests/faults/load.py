@@ -161,6 +161,8 @@ class Client:
         self.base, self.log, self.timeout = base, log, timeout
         self.reads = reads or base
         self.session = requests.Session()
+        # Else each request reads all of os.environ, which pytest changes between two tests while clients write.
+        self.session.trust_env = False
 
     def create_application(self, name: str) -> str:
         text = f"{name} {uuid.uuid4()}"

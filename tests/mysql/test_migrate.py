@@ -7,10 +7,14 @@ import subprocess
 import sys
 
 import MySQLdb
+import pytest
 from django.conf import settings
 
 from tests.support import environment
 from tests.support.product import eventually
+
+#: Redis must not remember another test's database, or the new one would be older than that.
+pytestmark = pytest.mark.usefixtures("state")
 
 
 def migrate(url: str) -> subprocess.Popen[str]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from typing import Any
 
 import pytest
 from django.db import connection
+from django.db.utils import ConnectionHandler
 from django.utils import timezone
 
 from applications.models import Application
@@ -17,7 +19,9 @@ from tests.support.harness import Tenant, drain_all
 
 @pytest.mark.django_db(transaction=True)
 def test_a_session_is_strict_reads_what_is_committed_and_does_not_wait_for_ever() -> None:
-    with connection.cursor() as cursor:
+    # The tests' own sessions may be idle for longer.
+    session = ConnectionHandler({"default": database.parse(environment.server.url("mysql"))})["default"]
+    with closing(session), session.cursor() as cursor:
         cursor.execute("SELECT @@sql_mode, @@innodb_lock_wait_timeout, @@wait_timeout, @@character_set_client")
         mode, lock_wait, idle, charset = cursor.fetchone()
         # Its name differs between MariaDB and MySQL.

@@ -8,7 +8,9 @@ Valkey.
 import os
 import tempfile
 from pathlib import Path
+from urllib.parse import urlencode
 
+from chatsystem.conf.database import MYSQL_OPTIONS
 from tests.support.services import valkey
 from tests.support.services.database_server import DatabaseServer
 from tests.support.services.mariadb import MariaDB
@@ -33,12 +35,15 @@ missing: Missing | None = None
 #: Of the database in DATABASE_URL. The tests' own rows are in one that Django makes beside it.
 NAME = "chat"
 
+#: Options of DATABASE_URL. A test may wait for other processes for longer than the server lets a connection idle.
+IDLE_FOR_LONG = "?" + urlencode({"init_command": f"{MYSQL_OPTIONS['init_command']}, wait_timeout=3600"})
+
 SERVERS = {"mariadb": MariaDB, "mysql": MySQL}
 DATABASE = os.environ.get("DATABASE", "sqlite")
 if DATABASE != "sqlite":
     try:
         server = SERVERS[DATABASE](Path(folder.name) / DATABASE)
-        os.environ["DATABASE_URL"] = server.url(NAME)
+        os.environ["DATABASE_URL"] = server.url(NAME) + IDLE_FOR_LONG
     except Missing as error:
         missing = error
 
