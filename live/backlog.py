@@ -6,9 +6,11 @@ thousand clients that come back cost neither SQL nor a request to Redis. Used on
 
 from __future__ import annotations
 
+import asyncio
+import math
 import time
 from bisect import bisect_right
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Sequence
 from enum import Enum
 from typing import NamedTuple
@@ -116,6 +118,9 @@ class Partition:
         self.bytes = 0
         self.streams = 0
         self.without_streams_since = 0.0
+        #: When the recent events were last read, by the event loop's clock, and the task that does.
+        self.recalled_at = -math.inf
+        self.recall: asyncio.Task[None] | None = None
 
     def standing(self, position: Position, token_hash: str) -> Standing:
         assert self.head is not None
@@ -200,6 +205,22 @@ class Partition:
                 channel.joined.clear()
                 woken |= channel.waiting
         return woken
+
+    def prepend(self, frames: Sequence[Frame], after: int) -> None:
+        """Takes in the events between `after` and `base`. No stream waits for them: those that do are later."""
+        sizes = [(frame.arrival, len(frame.text) + OVERHEAD) for frame in frames]
+        self.order.extendleft(reversed(sizes))
+        self.bytes += sum(size for _, size in sizes)
+        self.base = after
+        of_keys: dict[Key, list[Frame]] = defaultdict(list)
+        for frame in frames:
+            for key in frame.keys:
+                of_keys[key].append(frame)
+        for key, earlier in of_keys.items():
+            channel = self.channels.setdefault(key, Channel())
+            channel.arrivals[:0] = [frame.arrival for frame in earlier]
+            channel.texts[:0] = [frame.text for frame in earlier]
+            channel.joined.clear()
 
     def drop_oldest(self, size: int) -> None:
         """Drops the oldest events, of this many bytes together."""

@@ -7,17 +7,22 @@ feed proves that nothing is missing, and the log has the rest: the two are disjo
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from itertools import islice
 from typing import NamedTuple
 
 from chatsystem.writelog.exceptions import LogUnavailable
 from chatsystem.writelog.feed import Gap
+from chatsystem.writelog.models import DiscardedEvent
 from chatsystem.writelog.positions import Position
 from chatsystem.writelog.tail import Tail, tails
 from live.backlog import Frame, Key
 from live.events import events_of
 from live.frames import frames_of
-from live.replay import check, replay
+from live.replay import check, fill, replay
 from live.tickets import token_hash
+
+#: Events that `recent` returns at most: reading them takes two seconds.
+MAX_RECENT = 20_000
 
 
 class Subject(NamedTuple):
@@ -61,6 +66,10 @@ class Page(NamedTuple):
             yield texts, self.position
 
 
+class TooMuch(Exception):
+    """More was written lately than a process takes in at once."""
+
+
 class TakenBack(Exception):
     """Events after the position are missing, or it is of events that were taken back: the stream is reset."""
 
@@ -82,6 +91,33 @@ def pages(subject: Subject, position: Position) -> Iterator[Page]:
         frames = subject.of_those(frames_of(tail.term, events_of(entries)))
         position = Position(tail.term, max(tail.through, tail.stored))
         yield Page(frames, position)
+
+
+def recent(partition: int, term: int, after: int, base: int) -> list[Frame]:
+    """Returns the events of all applications between two arrivals, for a process that holds all events after `base`.
+
+    Raises `TooMuch`, and what `pages` raises. Blocks: call it in a thread.
+    """
+    if DiscardedEvent.objects.filter(partition=partition, withdrawn__gt=after).exists():
+        # Each stream has to look whether it has shown it.
+        raise TakenBack
+    frames: list[Frame] = []
+    while after < base:
+        tail = tails({partition: after})[partition]
+        if isinstance(tail, LogUnavailable):
+            raise tail
+        if tail.term != term:
+            raise TakenBack
+        try:
+            stored = list(islice(fill(partition, after, min(tail.stored, base)), MAX_RECENT + 1))
+        except Gap:
+            raise TakenBack from None
+        entries = [entry for entry in tail.entries if entry.arrival <= base]
+        frames += frames_of(term, [*stored, *events_of(entries)])
+        if len(frames) > MAX_RECENT:
+            raise TooMuch
+        after = max(tail.through, tail.stored)
+    return frames
 
 
 def _stored(subject: Subject, position: Position, tail: Tail) -> Iterator[Page]:

@@ -146,7 +146,7 @@ class Reader:
         """Moves the partition's cursor to the end of what was read, and returns that."""
         cursor = partition.cursor
         former: dict[int, int] = {}
-        missed: list[LiveEvent] = []
+        missed: Iterable[LiveEvent] = ()
         if cursor is None:
             return self._begin(partition, max(clock, tail.stored), tail)
         if tail.term != cursor.term or tail.clock < cursor.arrival:
@@ -157,7 +157,7 @@ class Reader:
         if tail.stored > cursor.arrival:
             # The gap rule: what lies between was stored, and trimmed from the log, before it was read.
             try:
-                missed = fill(partition.number, cursor.arrival, tail.stored)
+                missed = list(fill(partition.number, cursor.arrival, tail.stored))
             except Gap:
                 return self._begin(partition, tail.stored, tail)
         frames = frames_of(tail.term, [*missed, *events_of(tail.entries)])

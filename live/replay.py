@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
-from itertools import islice
+from itertools import chain, islice
 
 from chatsystem.writelog import feed
 from chatsystem.writelog.events import CREATE, to_datetime, to_micros
@@ -16,10 +16,8 @@ from chatsystem.writelog.positions import Position
 from chatsystem.writelog.terms import counts_through
 from live.events import LiveEvent, Row, event_of, row_of, show, stored_rows
 
-#: Events of a page.
+#: Events of a page, and changed entities that are looked up together for it. The rows of one drain are never split.
 PAGE = 500
-#: Changed entities that are looked up together. The rows of one drain are never split.
-ENTITIES_AT_ONCE = 1_000
 
 
 def check(partition: int, position: Position, term: int, clock: int) -> bool:
@@ -54,10 +52,9 @@ def replay(
     yield from _windows(partition, after, through, wanted)
 
 
-def fill(partition: int, after: int, through: int) -> list[LiveEvent]:
-    """Returns what `replay` yields, of all applications of the partition."""
-    windows = _windows(partition, after, through, lambda parent: True)
-    return [event for events in windows for event in events]
+def fill(partition: int, after: int, through: int) -> Iterator[LiveEvent]:
+    """Yields the events that `replay` yields, of all applications of the partition."""
+    return chain.from_iterable(_windows(partition, after, through, lambda parent: True))
 
 
 def _windows(partition: int, after: int, through: int, wanted: Callable[[str], bool]) -> Iterator[list[LiveEvent]]:
@@ -69,7 +66,7 @@ def _windows(partition: int, after: int, through: int, wanted: Callable[[str], b
             if wanted(parent):
                 changed[parent].update(numbers)
         end = min(change.through, through)
-        if end == through or sum(map(len, changed.values())) >= ENTITIES_AT_ONCE:
+        if end == through or sum(map(len, changed.values())) >= PAGE:
             events = iter(_newest(partition, changed, begin, end))
             while page := list(islice(events, PAGE)):
                 yield page

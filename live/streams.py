@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from django.conf import settings
 from django.db import DatabaseError, InterfaceError, close_old_connections, connections
@@ -21,7 +21,7 @@ from django.db import DatabaseError, InterfaceError, close_old_connections, conn
 from chatsystem.logs.redaction import without_values
 from chatsystem.writelog.positions import Position
 from live.backlog import Backlog, Change, Partition, Standing
-from live.catchup import Page, Subject, TakenBack, pages
+from live.catchup import Page, Subject, TakenBack, TooMuch, pages, recent
 from live.counts import counts
 from live.frames import reset
 from live.reader import AWAY, Reader
@@ -51,6 +51,8 @@ PUSHED_BYTES = 16 * 1024
 MIN_FLUSH = 0.005
 #: Threads that read old events, and streams that may wait for one.
 REPLAYING, MAX_WAITING = 4, 200
+#: Seconds of recent events that a process reads for all streams together. It may have taken that long to be replaced.
+RECENT = 30
 #: Seconds for which a client may take over a page of old events. After that the page is dropped, and read again later.
 PAGE_SECONDS = 1.0
 #: Seconds for which a new stream waits until its partition was read.
@@ -96,6 +98,34 @@ class Streams:
         within = min(within, len(self.open) / ENDS_PER_SECOND)
         for stream in self.open:
             self.loop.call_later(random.uniform(0, within), stream.end)
+
+    def recall(self, partition: Partition, position: Position) -> asyncio.Task[None] | None:
+        """Reads what was written lately, once for all streams that come back to a new process.
+
+        Returns the task that does. Returns None if it was done already, or if the position is too old for it.
+        """
+        now = self.loop.time()
+        if position.arrival < partition.base - RECENT * 1_000_000:
+            return None
+        if partition.recall is None and now - partition.recalled_at > RECENT:
+            partition.recalled_at = now
+            partition.recall = self.loop.create_task(self._recall(partition))
+        return partition.recall
+
+    async def _recall(self, partition: Partition) -> None:
+        assert partition.head is not None
+        base, term = partition.base, partition.head.term
+        after = base - RECENT * 1_000_000
+        try:
+            frames = await self.in_thread(recent, partition.number, term, after, base)
+            if (partition.base, partition.head.term) == (base, term):
+                partition.prepend(frames, after)
+                self.backlog.fit()
+        except (TooMuch, TakenBack, *AWAY) as error:
+            # Each stream reads for itself then.
+            logger.info("recent events were not read: %s", type(error).__name__)
+        finally:
+            partition.recall = None
 
     async def in_thread(self, work: Callable[..., T], *arguments: object) -> T:
         """Runs what asks Redis or the database in one of the threads."""
@@ -191,6 +221,7 @@ class Stream:
     __slots__ = (
         "_beat",
         "_keys",
+        "_live_from",
         "_partition",
         "_waiter",
         "_writing_since",
@@ -237,6 +268,8 @@ class Stream:
         self._partition: Partition | None = None
         self._beat = False
         self.position: Position | None = None
+        #: Events up to this arrival were accepted before the stream began.
+        self._live_from = 0
 
     async def run(
         self, begin: Position | None, is_malformed: bool, begun: Callable[[], Awaitable[None]] | None = None
@@ -250,6 +283,7 @@ class Stream:
         try:
             await self._until_read(partition)
             assert partition.head is not None
+            self._live_from = partition.head.arrival
             self.position = begin or partition.head
             if begun is not None:
                 await begun()
@@ -338,7 +372,10 @@ class Stream:
         batch = partition.pull(self._keys, self.position, self.max_events, WRITE_BYTES)
         self.position = batch.position
         if batch.events:
-            counts.delivered(batch.events, batch.first)
+            if batch.first > self._live_from:
+                counts.delivered(batch.events, batch.first)
+            else:
+                counts.replayed(batch.events)
             await self._send(batch.text)
         elif self._beat:
             await self._send(b"")
@@ -360,18 +397,44 @@ class Stream:
     async def _catch_up(self, partition: Partition) -> None:
         """Sends old events, up to those that are held."""
         assert self.position is not None
+        if recall := self.streams.recall(partition, self.position):
+            await self._until_done(recall)
+            return
         source = pages(self.subject, self.position)
         try:
             with self.streams.replaying():
-                while not self.ended and self._is_behind(partition):
-                    async with self.streams.pages:
-                        page = await self.streams.in_thread(next, source)
-                        if not await self._send_page(page):
-                            return
+                while not self.ended and self._is_behind(partition) and await self._send_next(source):
+                    pass
         except TakenBack:
             # The position that the client gets must not be one that was taken back too.
             await self._until_polled(partition)
             await self._reset(partition)
+
+    async def _send_next(self, source: Iterator[Page]) -> bool:
+        """Sends one page in its turn. Returns False if the stream ended before, or the client was too slow for it."""
+        turn = self.streams.loop.create_task(self.streams.pages.acquire())
+        reading: asyncio.Task[Page] | None = None
+        try:
+            if not await self._until_done(turn):
+                return False
+            reading = self.streams.loop.create_task(self.streams.in_thread(next, source))
+            return await self._until_done(reading) and await self._send_page(reading.result())
+        finally:
+            if turn.done():
+                self.streams.pages.release()
+            turn.cancel()
+            if reading is not None:
+                reading.cancel()
+
+    async def _until_done(self, work: asyncio.Task[Any]) -> bool:
+        """Waits, and sends heartbeats meanwhile. Returns False if the stream ended before."""
+        while not work.done():
+            if self.ended:
+                return False
+            if self._beat:
+                await self._send(b"")
+            await asyncio.wait([work], timeout=SWEEP)
+        return True
 
     def _is_behind(self, partition: Partition) -> bool:
         assert self.position is not None

@@ -41,7 +41,7 @@ DROPS_WITHIN, STAYS_AWAY = 20.0, 5.0
 SILENCE = 60.0
 #: Seconds for which a ticket is valid: its stream ends then.
 TTL = 15
-#: Seconds for which a poll waits, and until the next one.
+#: Seconds for which a poll waits, and until the next one after a poll without events.
 WAIT, BETWEEN_POLLS = 5, 1.0
 #: Seconds until a request that was not answered is repeated.
 AGAIN = 0.5
@@ -315,7 +315,8 @@ class Subscriber:
             await self._refresh()
         self.record.write(AT, page["position"])
         self._move(page["position"])
-        return BETWEEN_POLLS
+        # There may be more.
+        return 0.0 if page["events"] else BETWEEN_POLLS
 
     async def _path(self) -> str:
         token, chats = self.subject

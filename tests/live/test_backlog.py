@@ -55,6 +55,26 @@ def test_in_however_many_pieces_nothing_is_left_out_and_nothing_comes_twice(
     assert seen == list(range(3, 12))
 
 
+@pytest.mark.parametrize("begin", [0, 3, 4, 9])
+def test_earlier_events_that_are_read_later_are_held_as_if_they_had_been_read_in_order(begin: int) -> None:
+    frames = [frame(arrival, chat=1 + arrival % 3, size=arrival) for arrival in range(1, 9)]
+    in_order = partition(*frames, base=0, head=20)
+    held = partition(*(one for one in frames if one.arrival > begin), base=begin, head=20)
+    held.pull([(OURS, None)], Position(1, begin), 3, 10_000)
+
+    held.prepend([one for one in frames if one.arrival <= begin], 0)
+
+    assert (held.base, held.bytes, list(held.order)) == (0, in_order.bytes, list(in_order.order))
+    for keys in ([(OURS, None)], [(OURS, 1)], [(OURS, 1), (OURS, 2)]):
+        for arrival in range(10):
+            at = Position(1, arrival)
+            assert held.standing(at, OURS) is Standing.HELD
+            assert held.pull(keys, at, 3, 10_000) == in_order.pull(keys, at, 3, 10_000)
+    held.forget(5)
+    in_order.forget(5)
+    assert (held.base, held.bytes, list(held.order)) == (5, in_order.bytes, list(in_order.order))
+
+
 def test_a_position_before_what_is_held_is_behind_and_one_after_it_ahead() -> None:
     held = partition(frame(6), base=5, head=8)
 

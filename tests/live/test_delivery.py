@@ -13,6 +13,10 @@ from tests.support.harness import RealRedis, Tenant
 from tests.support.live import POLL, STREAM, LiveServer
 
 Drain = Callable[[], int]
+StartLive = Callable[..., LiveServer]
+
+#: Whether a new process reads recent events once for all streams, or each stream reads what it has missed.
+RECENT = pytest.mark.parametrize("recent", [30, 0], ids=["together", "each for itself"])
 
 
 def patch(tenant: Tenant, path: str, **fields: str) -> dict[str, Any]:
@@ -79,9 +83,11 @@ def test_a_stream_shows_only_events_of_its_application_and_of_its_chat(
     assert browser.until("last") == ["to the first", "last"]
 
 
+@RECENT
 def test_a_client_that_comes_back_misses_nothing_whatever_was_stored_meanwhile(
-    live: LiveServer, ours: Tenant, theirs: Tenant, drained: Drain
+    start_live: StartLive, ours: Tenant, theirs: Tenant, drained: Drain, recent: int
 ) -> None:
+    live = start_live(constants={"streams.RECENT": recent})
     ours.chat()
     stream = live.open(f"{ours.path}/events").begun()
     ours.message(1, "seen")
@@ -137,10 +143,12 @@ def test_what_was_stored_and_trimmed_before_the_process_read_it_is_delivered(
     assert stream.until("later") == [*bodies, "later"]
 
 
+@RECENT
 def test_a_stream_of_the_log_and_one_from_the_backlog_meet_without_repeating(
-    live: LiveServer, ours: Tenant, drained: Drain
+    start_live: StartLive, ours: Tenant, drained: Drain, recent: int
 ) -> None:
     """The positions of all events: those stored, those in the log, and those that the process holds."""
+    live = start_live(constants={"streams.RECENT": recent})
     ours.chat()
     start = live.poll(f"{ours.path}/events", wait=0)["position"]
     live.kill()

@@ -52,6 +52,7 @@ BACKLOG = "tests/live/test_backlog.py"
 DELIVERY = "tests/live/test_delivery.py"
 LIVE_SERVER = "tests/live/test_server.py"
 STREAMS = "tests/live/test_streams.py"
+CATCHING_UP = "tests/live/test_catching_up.py"
 MODEL = "tests/model --hypothesis-profile=mutants"
 PREFLIGHT = "tests/embedded/test_preflight.py"
 PAGES = "tests/website/test_pages.py"
@@ -1835,6 +1836,42 @@ MUTANTS = [
             "self.push is None",
         ),
         (f"{DELIVERY} -k taken_back",),
+    ),
+    Mutant(
+        "stream that waits in silence",
+        "a proxy or client takes a stream that waits for old events for dead",
+        edit("live/streams.py", '            if self._beat:\n                await self._send(b"")\n', ""),
+        (CATCHING_UP,),
+    ),
+    Mutant(
+        "turn that is kept",
+        "after four clients that went away, no stream reads old events any more",
+        edit("live/streams.py", "            if turn.done():\n", "            if False:\n"),
+        (CATCHING_UP,),
+    ),
+    Mutant(
+        "recent events without what was discarded",
+        "a stream that has shown a discarded event is not reset by a new process",
+        edit("live/catchup.py", "withdrawn__gt=after).exists()", "withdrawn__gt=after) is None"),
+        (CATCHING_UP,),
+    ),
+    Mutant(
+        "recent events that are held already",
+        "a client that comes back to a new process gets an event twice",
+        edit("live/catchup.py", "for entry in tail.entries if entry.arrival <= base]", "for entry in tail.entries]"),
+        (CATCHING_UP,),
+    ),
+    Mutant(
+        "recent events of another term",
+        "a stream shows events that were taken back while they were read",
+        edit("live/streams.py", "if (partition.base, partition.head.term) == (base, term):", "if True:"),
+        (CATCHING_UP,),
+    ),
+    Mutant(
+        "recent events behind later ones",
+        "a client that comes back to a new process misses events",
+        edit("live/backlog.py", "channel.arrivals[:0] =", "channel.arrivals[len(channel.arrivals):] ="),
+        (BACKLOG,),
     ),
     Mutant(
         "chunks for everybody",
