@@ -34,6 +34,9 @@ from tests.support.services.packages import Missing
 
 CLIENTS = 12
 SUBSCRIBERS = 100
+#: Seconds for which a client pauses after a write. Without a pause the load takes all of the CPU, and a recovery would
+#: show for how long processes that start wait for it.
+PAUSE = 0.3
 #: Seconds between two kills of the same kind: 35 in ten minutes.
 BETWEEN_KILLS = 17.0
 #: Seconds that a fault lasts: of a killed server, of a paused process or connection, and of others.
@@ -197,7 +200,8 @@ def main() -> int:
 def _run(stack: Stack, options: argparse.Namespace) -> bool:
     """Returns whether anything was lost, duplicated or wrong, or service came back too late."""
     ack_log = stack.folder / "acknowledged.jsonl"
-    load = Load(stack.product.url, AckLog(ack_log), CLIENTS, options.seed, subscribers=SUBSCRIBERS)
+    log = AckLog(ack_log)
+    load = Load(stack.product.url, log, CLIENTS, options.seed, subscribers=SUBSCRIBERS, pause=PAUSE)
     load.start()
     # A new index has to be filled first.
     recover(stack, load)

@@ -21,7 +21,7 @@ from tests.faults.subscribers import Subscribers
 from tests.support.product import eventually
 
 #: Seconds for which a client repeats an unanswered request.
-PATIENCE = 240.0
+PATIENCE = 600.0
 
 
 class AckLog:
@@ -60,7 +60,7 @@ class Load:
     """Threads that write to two applications until they are stopped. The seed determines their choices.
 
     With `reads`, they read their writes from another host. They wait `timeout` seconds for each answer. The
-    `subscribers` follow what is written.
+    `subscribers` follow what is written. A client pauses for `pause` seconds, on average, after each write.
     """
 
     def __init__(
@@ -72,8 +72,10 @@ class Load:
         reads: str | None = None,
         timeout: float = 20.0,
         subscribers: int = 0,
+        pause: float = 0.0,
     ) -> None:
         self.base, self.log, self.seed, self.reads, self.timeout = base, log, seed, reads, timeout
+        self.pause = pause
         self.stopping, self.going = threading.Event(), threading.Event()
         self.going.set()
         self.failures: list[BaseException] = []
@@ -139,7 +141,7 @@ class Load:
     def _write(self, client: Client, chance: random.Random, turn: threading.Lock) -> None:
         # A client only updates what it created, so that it knows which text is the last.
         own: list[str] = []
-        while not self.stopping.is_set():
+        while not self.stopping.wait(chance.uniform(0, 2 * self.pause)):
             self.going.wait()
             with turn:
                 token, chat = chance.choice(self.chats)

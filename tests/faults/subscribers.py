@@ -46,7 +46,7 @@ WAIT, BETWEEN_POLLS = 5, 1.0
 #: Seconds until a request that was not answered is repeated.
 AGAIN = 0.5
 #: Seconds for all of them to come to the end.
-PATIENCE = 180.0
+PATIENCE = 600.0
 
 
 class Subscribers:

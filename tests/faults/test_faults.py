@@ -21,6 +21,8 @@ from tests.support.services.packages import Missing
 
 SEED = 20_261_125
 SUBSCRIBERS = 8
+#: Seconds between two writes of a client, so that processes that start get their share of the CPU.
+PAUSE = 0.1
 #: Seconds that a fault lasts.
 LASTS = 1.5
 
@@ -40,7 +42,7 @@ def load(stack: Stack) -> Iterator[Load]:
     """Four clients and eight subscribers. The checker must find nothing when they have ended."""
     print(f"seed {SEED}")
     ack_log = stack.folder / "acknowledged.jsonl"
-    load = Load(stack.product.url, AckLog(ack_log), clients=4, seed=SEED, subscribers=SUBSCRIBERS)
+    load = Load(stack.product.url, AckLog(ack_log), clients=4, seed=SEED, subscribers=SUBSCRIBERS, pause=PAUSE)
     load.start()
     more_acknowledgements(load.log, 100)
     # Numbers continue from here.

@@ -36,12 +36,15 @@ PATIENT_DATABASE = "?" + urlencode(
 )
 
 
-def eventually(question: Callable[[], bool], within: float = PATIENCE) -> float:
-    """Asks until the answer is true, and returns the seconds that it took. Fails after `within` seconds."""
+def eventually(question: Callable[[], bool], within: float = PATIENCE, every: float = 0.02) -> float:
+    """Asks until the answer is true, and returns the seconds that it took. Fails after `within` seconds.
+
+    `every` is the pause between two questions, in seconds.
+    """
     began = time.monotonic()
     while not question():
         assert time.monotonic() - began < within, f"not so within {within} s"
-        time.sleep(0.02)
+        time.sleep(every)
     return time.monotonic() - began
 
 
