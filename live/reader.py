@@ -1,6 +1,6 @@
 """Reads the log for all streams of this process, in a thread of its own. Documented in docs/live.md.
 
-It polls the clocks of the partitions that have streams, one round trip for each Redis, and reads those that have moved.
+It polls the ends of the partitions that have streams, one round trip for each Redis, and reads those that have moved.
 Nothing is waited for in Redis: one command cannot wait for keys of several slots of a Cluster.
 """
 
@@ -23,7 +23,7 @@ from chatsystem.writelog.exceptions import LogUnavailable
 from chatsystem.writelog.feed import Gap
 from chatsystem.writelog.positions import Position
 from chatsystem.writelog.redis_client import groups
-from chatsystem.writelog.tail import Tail, clocks, tails
+from chatsystem.writelog.tail import Tail, heads, tails
 from live.backlog import Backlog, Change, Partition, Update
 from live.counts import counts
 from live.events import LiveEvent, events_of
@@ -60,7 +60,7 @@ class Reader:
         self.loop = loop
         #: Called on the event loop with what was read.
         self.apply = apply
-        #: When each partition was last seen up to its clock, or read, by time.monotonic(). Streams compare it with now.
+        #: When each partition was last seen up to its end, or read, by time.monotonic(). Streams compare it with now.
         self.polled: dict[int, float] = {}
         self.beat_at = time.monotonic()
         self.streams: Callable[[], int] = lambda: 0
@@ -115,11 +115,11 @@ class Reader:
         # The database may be asked below: to confirm a lease, for former terms, and for what was trimmed.
         close_old_connections()
         try:
-            at = clocks([partition.number for partition in due])
-            moved = [one for one in due if one.cursor is None or one.cursor.arrival != at[one.number]]
+            at = heads([partition.number for partition in due])
+            moved = [one for one in due if one.cursor != at[one.number]]
             found: dict[int, Tail | LogUnavailable] = {}
             if moved:
-                found = tails({one.number: one.cursor.arrival if one.cursor else at[one.number] for one in moved})
+                found = tails({one.number: (one.cursor or at[one.number]).arrival for one in moved})
         except AWAY as error:
             self._is_away(error)
             # A server that does not answer takes time, which all others wait.
@@ -134,7 +134,7 @@ class Reader:
                 continue
             if tail is not None:
                 try:
-                    changes.append((partition, self._advance(partition, at[partition.number], tail)))
+                    changes.append((partition, self._advance(partition, at[partition.number].arrival, tail)))
                 except AWAY as error:
                     self._is_away(error)
                     self._rest([partition], REST)

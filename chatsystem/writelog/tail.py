@@ -13,6 +13,7 @@ from django.conf import settings
 from chatsystem.writelog import ownership
 from chatsystem.writelog.exceptions import LogUnavailable
 from chatsystem.writelog.keys import Keys
+from chatsystem.writelog.positions import Position
 from chatsystem.writelog.redis_client import (
     ask_all,
     available,
@@ -59,12 +60,18 @@ class Tail(NamedTuple):
     entries: list[Entry]
 
 
-def clocks(partitions: Sequence[int]) -> dict[int, int]:
-    """Returns the arrival of each partition's newest event. It moves with everything that a reader could see."""
+def heads(partitions: Sequence[int]) -> dict[int, Position]:
+    """Returns each partition's term, and the arrival of its newest event. One moves with all that a reader could see.
+
+    A restart begins a term and may leave the arrival as it was.
+    """
+    keys = [Keys(partition) for partition in partitions]
     with available(), pooled_connection(partitions[0]) as connection:
         # Bypasses redis-py's client, as `evaluate` does: readers call this fifty times a second.
-        found = ask_all(connection, [("GET", Keys(partition).clock) for partition in partitions])
-    return {partition: int(clock or 0) for partition, clock in zip(partitions, found, strict=True)}
+        found = ask_all(connection, [("GET", key) for each in keys for key in (each.term, each.clock)])
+    numbers = [int(number or 0) for number in found]
+    ends = map(Position, numbers[::2], numbers[1::2])
+    return dict(zip(partitions, ends, strict=True))
 
 
 def tails(after: Mapping[int, int]) -> dict[int, Tail | LogUnavailable]:

@@ -8,7 +8,7 @@ from typing import Any
 from chatsystem.writelog.exceptions import LogUnavailable
 from chatsystem.writelog.keys import partition_of
 from chatsystem.writelog.positions import Position
-from chatsystem.writelog.tail import clocks, tails
+from chatsystem.writelog.tail import heads, tails
 from live.catchup import Page, Subject, TakenBack, pages
 from live.frames import as_json
 from live.tickets import token_hash
@@ -39,7 +39,7 @@ class Follower:
         try:
             for page in pages(Subject(partition, token_hash(self.token), None), self.position):
                 found += self._show(page)
-                if self.position.arrival >= clocks([partition])[partition]:
+                if self.position.arrival >= heads([partition])[partition].arrival:
                     break
         except TakenBack:
             tail = tails({partition: self.position.arrival})[partition]

@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 
+from chatsystem.writelog import tasks
 from live.tickets import issue
+from tests.live.following import position_of
 from tests.support.harness import RealRedis, Tenant
 from tests.support.live import POLL, STREAM, LiveServer
 
@@ -187,6 +189,26 @@ def test_a_redis_that_is_killed_and_loses_nothing_resets_nobody(
     again = live.open(f"{ours.path}/events", *after(stream.position))
     ours.message(1, "and so on")
     assert again.until("and so on") == ["and so on"]
+
+
+def test_a_position_from_after_a_restart_of_redis_is_valid_also_while_nothing_is_written(
+    live: LiveServer, ours: Tenant, redis_server: RealRedis
+) -> None:
+    # Given a stream of before, and a Redis that was restarted and has passed the fence,
+    ours.chat()
+    live.open(f"{ours.path}/events").begun()
+    before = position_of(ours, "/chats")
+    redis_server.kill()
+    redis_server.start()
+    tasks.sweep()
+
+    # when a client reads a list and goes on from its position, before anything is written,
+    position = position_of(ours, "/chats")
+    assert (position.arrival, position.term > before.term) == (before.arrival, True)
+    page = live.poll(f"{ours.path}/events", after=position, wait=0)
+
+    # then nothing was taken back.
+    assert page == {"events": [], "position": str(position)}
 
 
 def test_events_that_a_redis_lost_are_taken_back_with_one_reset(

@@ -6,15 +6,16 @@ import asyncio
 from functools import partial
 
 from chatsystem.writelog.keys import partition_of
-from chatsystem.writelog.tail import clocks
+from chatsystem.writelog.positions import Position
+from chatsystem.writelog.tail import heads
 from live.backlog import Backlog, Change, Partition
 from live.reader import Reader
 from tests.support.harness import Tenant
 from tests.support.product import eventually
 
 
-def has_read(partition: Partition, arrival: int) -> bool:
-    return partition.cursor is not None and partition.cursor.arrival == arrival
+def has_read(partition: Partition, end: Position) -> bool:
+    return partition.cursor == end
 
 
 def test_a_busy_event_loop_does_not_keep_the_reader_from_the_log(ours: Tenant) -> None:
@@ -32,7 +33,7 @@ def test_a_busy_event_loop_does_not_keep_the_reader_from_the_log(ours: Tenant) -
     for number in (1, 2, 3):
         ours.message(1, f"message {number}")
         # then it reads each before a drain trims it.
-        (end,) = clocks([partition.number]).values()
+        (end,) = heads([partition.number]).values()
         eventually(partial(has_read, partition, end))
     assert reader.polled == {}
 
@@ -40,8 +41,8 @@ def test_a_busy_event_loop_does_not_keep_the_reader_from_the_log(ours: Tenant) -
     while not reader.polled:
         loop.run_until_complete(asyncio.sleep(0.01))
     reader.stop()
-    heads = [update.head for _, update in taken_in]
-    assert heads == sorted(heads, key=lambda head: head.arrival)
+    read_through = [update.head for _, update in taken_in]
+    assert read_through == sorted(read_through, key=lambda head: head.arrival)
     texts = b"".join(frame.text for _, update in taken_in for frame in update.frames)
     assert [texts.count(b"message %d" % number) for number in (1, 2, 3)] == [1, 1, 1]
     assert texts.index(b"message 1") < texts.index(b"message 2") < texts.index(b"message 3")

@@ -1838,6 +1838,16 @@ MUTANTS = [
         (f"{DELIVERY} -k taken_back",),
     ),
     Mutant(
+        "term that begins in silence",
+        "a client that read its lists after a restart of Redis is reset for nothing",
+        edit(
+            "live/reader.py",
+            "if one.cursor != at[one.number]]",
+            "if one.cursor is None or one.cursor.arrival != at[one.number].arrival]",
+        ),
+        (f"{DELIVERY} -k restart_of_redis",),
+    ),
+    Mutant(
         "stream that waits in silence",
         "a proxy or client takes a stream that waits for old events for dead",
         edit("live/streams.py", '            if self._beat:\n                await self._send(b"")\n', ""),
