@@ -139,13 +139,13 @@ class Product:
 
     def ready(self) -> bool:
         try:
-            return requests.get(f"{self.url}/health/ready", timeout=5).status_code == 200
+            return requests.get(f"{self.url}/health/ready", timeout=20).status_code == 200
         except requests.RequestException:
             return False
 
     def states(self) -> dict[str, str]:
         """Returns the state of each dependency from /health/ready."""
-        found: dict[str, str] = requests.get(f"{self.url}/health/ready", timeout=20).json()["dependencies"]
+        found: dict[str, str] = requests.get(f"{self.url}/health/ready", timeout=PATIENCE).json()["dependencies"]
         return found
 
     def wait_until_ready(self) -> float:
