@@ -16,6 +16,7 @@ from chatsystem.api.static import StaticFile, StaticFiles
 from tests.support import environment
 from tests.support.distribution import LongestFirst, longest_first
 from tests.support.harness import RealRedis, Tenant, drain_all, skip_or_fail
+from tests.support.product import PATIENCE
 from tests.support.services.packages import Missing
 
 if TYPE_CHECKING:
@@ -88,6 +89,21 @@ def static_files() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(StaticFiles, "add_files_from_finders", once)
         yield
+
+
+@pytest.fixture(autouse=True)
+def patient_probes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is told as down because the machine stood still for a moment."""
+    from chatsystem.monitoring import health, metrics
+
+    monkeypatch.setattr(health, "PATIENCE", PATIENCE)
+    monkeypatch.setattr(metrics, "PATIENCE", PATIENCE)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def patient_cache() -> None:
+    """Nothing passes the cache by for that reason either. By itself it is waited for one second."""
+    settings.CACHES["default"]["OPTIONS"]["SOCKET_TIMEOUT"] = PATIENCE
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from chatsystem.conf.startup import StartupError
 from chatsystem.embedded import preflight, redis_server
 from chatsystem.embedded.options import Options
 from tests.support.ports import free_port
-from tests.support.product import BASE_DIR, Product, processes
+from tests.support.product import BASE_DIR, PATIENCE, Product, processes
 from tests.support.services.redis import Redis
 
 
@@ -31,7 +31,7 @@ def refusal_of(product: Product, **variables: str) -> str:
         env={**product.environ(), **variables},
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=PATIENCE,
     )
     assert finished.returncode == 1
     assert finished.stderr.startswith("make run: ")
@@ -65,16 +65,17 @@ def test_a_port_in_use_is_refused(product: Product) -> None:
 
 def test_a_restart_is_not_refused_for_connections_that_the_last_run_closed(product: Product) -> None:
     # Given a server that closed a connection first, whose end the kernel keeps in TIME_WAIT for a minute,
-    with socket.create_server(("127.0.0.1", product.port)) as server:
-        client = socket.create_connection(("127.0.0.1", product.port))
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        client = socket.create_connection(("127.0.0.1", port))
         server.accept()[0].close()
         assert client.recv(1) == b""
         client.close()
     with socket.socket() as another, pytest.raises(OSError, match="in use"):
-        another.bind(("127.0.0.1", product.port))
+        another.bind(("127.0.0.1", port))
 
     # then the port counts as free.
-    preflight.check_port(Options(product.port, "127.0.0.1", DataDir(product.data_dir), 1, own_redis=True, demo=False))
+    preflight.check_port(Options(port, "127.0.0.1", DataDir(product.data_dir), 1, own_redis=True, demo=False))
 
 
 @pytest.mark.parametrize(

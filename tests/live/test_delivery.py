@@ -18,7 +18,7 @@ Drain = Callable[[], int]
 StartLive = Callable[..., LiveServer]
 
 #: Whether a new process reads recent events once for all streams, or each stream reads what it has missed.
-RECENT = pytest.mark.parametrize("recent", [30, 0], ids=["together", "each for itself"])
+RECENT = pytest.mark.parametrize("recent", [3_600, 0], ids=["together", "each for itself"])
 
 
 def patch(tenant: Tenant, path: str, **fields: str) -> dict[str, Any]:
@@ -70,7 +70,7 @@ def test_a_stream_shows_only_events_of_its_application_and_of_its_chat(
     ours.chat("second")
     application = live.open(f"{ours.path}/events").begun()
     chat = live.open(f"{ours.path}/chats/2/events").begun()
-    ticket, _ = issue(ours.token, frozenset([1]), 60)
+    ticket, _ = issue(ours.token, frozenset([1]), 3_600)
     browser = live.open(f"/events?ticket={ticket}").begun()
 
     theirs.message(1, "theirs")
@@ -122,7 +122,7 @@ def test_a_ticket_continues_from_an_old_position_without_knowing_the_token(
     theirs.message(1, "theirs")
     drained()
     ours.message(1, "waiting")
-    ticket, _ = issue(ours.token, frozenset([1]), 60)
+    ticket, _ = issue(ours.token, frozenset([1]), 3_600)
 
     stream = live.open(f"/events?ticket={ticket}&after={position}")
     ours.message(1, "live")

@@ -17,7 +17,7 @@ from chatsystem.writelog.keys import Keys, partition_of
 from live.tickets import issue
 from tests.support.harness import Tenant
 from tests.support.live import POLL, STREAM, EventStream, LiveServer, rss
-from tests.support.product import eventually
+from tests.support.product import PATIENCE, eventually
 from tests.support.wire import Client
 
 StartLive = Callable[..., LiveServer]
@@ -132,18 +132,25 @@ def test_a_quiet_stream_sends_the_current_position(live: LiveServer, ours: Tenan
     began, first = time.monotonic(), stream.position
     ours.message(2, "elsewhere")
 
-    beat = next(stream.frames())
+    beat = next(frame for frame in stream.frames() if frame.id > first)
 
     assert beat.name == ""
-    assert beat.id > first
     # The contract allows 15. The machine may be slow.
-    assert time.monotonic() - began < 60
+    assert time.monotonic() - began < PATIENCE
 
 
 def test_a_stream_ends_when_its_ticket_does(live: LiveServer, ours: Tenant) -> None:
-    ticket, expires_at = issue(ours.token, None, 2)
+    # (on a slow machine one of two seconds may have ended before its stream begins)
+    streams = []
 
-    events = live.open(f"/events?ticket={ticket}").to_the_end()
+    def is_open() -> bool:
+        ticket, expires_at = issue(ours.token, None, 2 ** len(streams) + 1)
+        streams.append((live.open(f"/events?ticket={ticket}"), expires_at))
+        return b" 200 " in streams[-1][0].read_head()
+
+    eventually(is_open)
+    stream, expires_at = streams[-1]
+    events = stream.to_the_end()
 
     assert time.time() >= expires_at.timestamp() - 1
     assert events[-1].retry
@@ -156,26 +163,35 @@ def test_a_stream_ends_at_its_age_and_its_client_continues(start_live: StartLive
 
     hint = stream.to_the_end()[-1]
     ours.message(1, "meanwhile")
-    again = live.open(f"{ours.path}/events", STREAM, f"Last-Event-ID: {stream.position}")
 
     assert hint.retry
-    assert again.until("meanwhile") == ["meanwhile"]
+    texts: list[str] = []
+
+    def continues() -> bool:
+        # On a slow machine the next stream may end too before it has read what is new.
+        again = live.open(f"{ours.path}/events", STREAM, f"Last-Event-ID: {stream.position}")
+        texts.extend(event.text for event in again.events_for(1))
+        return bool(texts)
+
+    eventually(continues)
+    assert texts == ["meanwhile"]
 
 
 def test_a_client_that_takes_nothing_is_cut_off(start_live: StartLive, ours: Tenant) -> None:
-    live = start_live(constants={"streams.STALLED": 1.0}, STREAMS_PER_APPLICATION="2")
+    live = start_live(constants={"streams.STALLED": 3.0}, STREAMS_PER_APPLICATION="2")
     ours.chat()
     stream = live.open(f"{ours.path}/events").begun()
     stalled = _small_buffer(live.port, f"{ours.path}/events").begun()
     assert live.ask(f"{ours.path}/events?wait=0", POLL).status == 503
 
-    # More than the sockets' buffers hold.
-    for _ in range(4):
-        ours.batch(1, ["x" * 15_000] * 250)
-    ours.message(1, "last")
-
-    # A client that takes everything stays.
-    assert len(stream.until("last")) == 1001
+    with ThreadPoolExecutor(1) as pool:
+        # A client that takes everything stays.
+        taken = pool.submit(stream.until, "last")
+        # More than the sockets' buffers hold.
+        for _ in range(4):
+            ours.batch(1, ["x" * 15_000] * 250)
+        ours.message(1, "last")
+        assert len(taken.result()) == 1001
     eventually(lambda: live.ask(f"{ours.path}/events?wait=0", POLL).status == 200)
     assert "last" not in [event.text for event in stalled.events_for(1001)]
 
@@ -216,8 +232,10 @@ def test_clients_that_read_nothing_cost_little_memory_and_delay_nobody(live: Liv
     # 40 MB: for 50 clients 2 GB.
     for i in range(10):
         ours.batch(1, [f"{i}" + "x" * 15_000] * 250)
+        # Taken at once: one that takes nothing for half a minute is cut off.
+        assert len([stream.next() for _ in range(250)]) == 250
     ours.message(1, "held")
-    assert len(stream.until("held")) == 2501
+    assert stream.until("held") == ["held"]
     before = rss(live.worker())
 
     slow = [_small_buffer(live.port, f"{ours.path}/events?after={start}") for _ in range(50)]
@@ -266,7 +284,7 @@ def test_sigterm_ends_a_thousand_streams_with_a_hint_and_refuses_new_ones(live: 
         ends = list(pool.map(EventStream.to_the_end, streams))
 
     assert all(end and end[-1].retry for end in ends)
-    live.process.wait(60)
+    live.process.wait(PATIENCE)
     assert live.process.returncode == 0
     eventually(lambda: not os.path.exists(f"/proc/{worker}"))
 

@@ -13,6 +13,7 @@ from live.backlog import Frame, Partition, Update
 from live.catchup import Subject
 from live.streams import PUSHED_BYTES, Stream, Streams
 from live.worker import LiveProtocol
+from tests.support.product import PATIENCE
 
 OURS, THEIRS = "ours", "theirs"
 
@@ -47,7 +48,7 @@ def read(partition: Partition, *frames: Frame, base: int | None = None) -> list[
 
 
 async def until(question: Callable[[], bool]) -> None:
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(PATIENCE):
         while not question():
             await asyncio.sleep(0.001)
 

@@ -37,7 +37,7 @@ def _sentinel(fault: str, strike: Callable[[Server], None], seconds: float) -> R
         servers += [Server(stage.folder / f"replica{number}", servers[0]) for number in range(2)]
         for server in servers:
             stage.callback(server.kill)
-        sentinels = Sentinels(stage.folder / "sentinels", servers[0], replicas=2)
+        sentinels = Sentinels(stage.folder / "sentinels", servers[0], replicas=2, down_after=1_000)
         stage.callback(sentinels.kill)
         # Both may be promoted, but one is enough to go on: Sentinel promotes the one that has more.
         host = _host(stage, sentinels.url(), replicas=1)
@@ -71,7 +71,7 @@ def _sentinel_apart(fault: str, seconds: float, host_reaches_it: bool = False) -
         ]
         for server in servers:
             stage.callback(server.kill)
-        sentinels = Sentinels(stage.folder / "sentinels", servers[0], replicas=2, host=other)
+        sentinels = Sentinels(stage.folder / "sentinels", servers[0], replicas=2, host=other, down_after=1_000)
         stage.callback(sentinels.kill)
         host = _host(stage, sentinels.url(), replicas=1)
 
@@ -114,7 +114,7 @@ def cluster_resharded(seconds: float) -> Row:
 
 def _cluster(fault: str, strike: Callable[[Cluster], str | None], seconds: float) -> Row:
     with Stage() as stage:
-        cluster = Cluster(stage.folder / "cluster", replicas=1)
+        cluster = Cluster(stage.folder / "cluster", replicas=1, node_timeout=1_500)
         stage.callback(cluster.kill)
         host = _host(stage, cluster.url(), replicas=1)
         return measure(stage, "Cluster, REDIS_REPLICAS=1", fault, [host], partial(strike, cluster), seconds)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.product import BASE_DIR, Product, eventually
+from tests.support.product import BASE_DIR, PATIENCE, Product, eventually
 from tests.support.wire import Client, request
 
 Start = Callable[..., subprocess.Popen[bytes]]
@@ -88,4 +88,4 @@ def test_a_port_is_closed_while_the_last_requests_end(product: Product, start: S
         eventually(lambda: refuses(product.port))
         (tmp_path / "until").touch()
         assert running.answer().status == 200
-    assert server.wait(60) == 0
+    assert server.wait(PATIENCE) == 0

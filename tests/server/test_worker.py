@@ -11,7 +11,7 @@ from http.client import HTTPResponse
 
 import pytest
 
-from tests.support.product import BASE_DIR, Product, eventually
+from tests.support.product import BASE_DIR, PATIENCE, Product, eventually
 
 LONG = b"x" * 9_000
 HEAD = b"Host: localhost\r\n"
@@ -37,7 +37,7 @@ def _listens(port: int) -> bool:
 
 def answer(port: int, *parts: bytes) -> tuple[HTTPResponse, bytes]:
     """Sends everything before it reads, like most clients."""
-    with socket.create_connection(("127.0.0.1", port), timeout=20) as client:
+    with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE) as client:
         for part in parts:
             client.sendall(part)
         response = HTTPResponse(client)
@@ -97,7 +97,7 @@ def test_a_client_that_sends_20_mb_can_read_the_413(port: int) -> None:
 
 def test_a_response_is_sent_in_one_piece(port: int) -> None:
     """If a process is killed after sending only the head, a proxy cannot get the response from another one."""
-    with socket.create_connection(("127.0.0.1", port), timeout=20) as client:
+    with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE) as client:
         for _ in range(200):
             client.sendall(b"GET / HTTP/1.1\r\n" + HEAD + b"\r\n")
             assert client.recv(65_536).endswith(b"\r\n\r\nok")

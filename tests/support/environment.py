@@ -8,9 +8,8 @@ Valkey.
 import os
 import tempfile
 from pathlib import Path
-from urllib.parse import urlencode
 
-from chatsystem.conf.database import MYSQL_OPTIONS
+from tests.support.product import PATIENT, patient_database
 from tests.support.services import valkey
 from tests.support.services.database_server import DatabaseServer
 from tests.support.services.mariadb import MariaDB
@@ -35,15 +34,18 @@ missing: Missing | None = None
 #: Of the database in DATABASE_URL. The tests' own rows are in one that Django makes beside it.
 NAME = "chat"
 
-#: Options of DATABASE_URL. A test may wait for other processes for longer than the server lets a connection idle.
-IDLE_FOR_LONG = "?" + urlencode({"init_command": f"{MYSQL_OPTIONS['init_command']}, wait_timeout=3600"})
+# As of the products that are started: no request may be refused because the machine stands still for some seconds.
+os.environ.update(PATIENT)
+#: Options of DATABASE_URL. Besides, a test may wait for other processes for longer than the server lets a connection
+#: idle.
+PATIENT_OPTIONS = patient_database(idle=3600)
 
 SERVERS = {"mariadb": MariaDB, "mysql": MySQL}
 DATABASE = os.environ.get("DATABASE", "sqlite")
 if DATABASE != "sqlite":
     try:
         server = SERVERS[DATABASE](Path(folder.name) / DATABASE)
-        os.environ["DATABASE_URL"] = server.url(NAME) + IDLE_FOR_LONG
+        os.environ["DATABASE_URL"] = server.url(NAME) + PATIENT_OPTIONS
     except Missing as error:
         missing = error
 
@@ -59,4 +61,4 @@ def database_url() -> str:
     from django.conf import settings
 
     name = settings.DATABASES["default"]["NAME"]
-    return server.url(name) if server else f"sqlite:///{name}"
+    return server.url(name) + PATIENT_OPTIONS if server else f"sqlite:///{name}"

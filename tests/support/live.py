@@ -30,14 +30,16 @@ POLL = "Accept: application/json"
 class LiveServer:
     """gunicorn as in docker-compose.yml. `settings` are environment variables.
 
-    `constants` are of live/: "streams.STALLED" → the value for this process.
+    `constants` are of live/: "streams.STALLED" → the value for this process. No stream is refused at its beginning
+    because the machine stood still.
     """
 
     def __init__(self, log: Path, constants: Mapping[str, float] | None = None, **settings: str) -> None:
         self.log = log
         self.settings = settings
         self.config = log.with_suffix(".py")
-        changes = [f"    live.{name} = {value}\n" for name, value in (constants or {}).items()]
+        constants = {"streams.BEGIN_SECONDS": PATIENCE, **(constants or {})}
+        changes = [f"    live.{name} = {value}\n" for name, value in constants.items()]
         self.config.write_text(
             "from live.gunicorn import *\n\ndef post_worker_init(worker):\n    import live.asgi\n" + "".join(changes)
         )

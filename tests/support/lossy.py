@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from tests.support.product import PATIENCE
+
 
 class LossyProxy:
     """Listens on a port and forwards everything to a Redis's Unix socket."""
@@ -55,7 +57,7 @@ class LossyProxy:
     def _connect(self, client: socket.socket) -> None:
         """Forwards one command or pipeline after the other."""
         with client, socket.socket(socket.AF_UNIX) as redis:
-            redis.settimeout(10)
+            redis.settimeout(PATIENCE)
             try:
                 redis.connect(str(self.redis_socket))
                 while not self._ended(client, redis) and (command := client.recv(65_536)):

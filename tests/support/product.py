@@ -28,12 +28,19 @@ PATIENCE = 120.0
 #: request for which a server takes longer than these: its settings, and the options of its DATABASE_URL. The database
 #: closes an idle connection after ten seconds too, also one whose request waits for Redis.
 PATIENT = {"REDIS_TIMEOUT": "40"}
-PATIENT_DATABASE = "?" + urlencode(
-    {
-        "init_command": f"{MYSQL_OPTIONS['init_command']}, innodb_lock_wait_timeout=40, wait_timeout=100",
+
+
+def patient_database(idle: int) -> str:
+    """Returns the options of a DATABASE_URL whose connections may be idle for that many seconds."""
+    waits = f"innodb_lock_wait_timeout=40, wait_timeout={idle}"
+    options = {
+        "init_command": f"{MYSQL_OPTIONS['init_command']}, {waits}",
         **dict.fromkeys(("connect_timeout", "read_timeout", "write_timeout"), 40),
     }
-)
+    return "?" + urlencode(options)
+
+
+PATIENT_DATABASE = patient_database(idle=100)
 
 
 def eventually(question: Callable[[], bool], within: float = PATIENCE, every: float = 0.02) -> float:
@@ -142,13 +149,13 @@ class Product:
 
     def ready(self) -> bool:
         try:
-            return requests.get(f"{self.url}/health/ready", timeout=5).status_code == 200
+            return requests.get(f"{self.url}/health/ready", timeout=20).status_code == 200
         except requests.RequestException:
             return False
 
     def states(self) -> dict[str, str]:
         """Returns the state of each dependency from /health/ready."""
-        found: dict[str, str] = requests.get(f"{self.url}/health/ready", timeout=20).json()["dependencies"]
+        found: dict[str, str] = requests.get(f"{self.url}/health/ready", timeout=PATIENCE).json()["dependencies"]
         return found
 
     def wait_until_ready(self) -> float:

@@ -10,12 +10,15 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from tests.support.product import eventually
+from tests.support.product import PATIENCE, eventually
 
 
 def connect(**options: Any) -> Any:
-    """Returns a client that tries once. By default it tries for three seconds, also when a Redis is still starting."""
-    return redis.Redis(**options, retry=Retry(NoBackoff(), 0))
+    """Returns a client that tries once, and waits for the answer.
+
+    By default it tries for three seconds, also when a Redis is still starting, and waits for five.
+    """
+    return redis.Redis(**{"socket_timeout": PATIENCE, **options}, retry=Retry(NoBackoff(), 0))
 
 
 class RedisProcess:

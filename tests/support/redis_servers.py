@@ -50,12 +50,17 @@ class Server(RedisProcess):
 
 
 class Sentinels:
-    """Three sentinels that watch a primary and promote one of its replicas."""
+    """Three sentinels that watch a primary and promote one of its replicas.
+
+    A primary is down that has not answered for `down_after` milliseconds. One on a busy machine may take a second.
+    """
 
     #: In capital letters too: clients must not change it.
     SERVICE = "State"
 
-    def __init__(self, folder: Path, primary: Server, replicas: int = 1, host: Host = LOCAL) -> None:
+    def __init__(
+        self, folder: Path, primary: Server, replicas: int = 1, host: Host = LOCAL, down_after: int = 5_000
+    ) -> None:
         folder.mkdir()
         self.replicas, self.address = replicas, host.address
         self.ports = [free_port() for _ in range(3)]
@@ -65,7 +70,7 @@ class Sentinels:
             file.write_text(
                 f"port {port}\nbind {self.address}\ndir {folder}\n"
                 f"sentinel monitor {self.SERVICE} {primary.address} {primary.port} 2\n"
-                f"sentinel down-after-milliseconds {self.SERVICE} 1000\n"
+                f"sentinel down-after-milliseconds {self.SERVICE} {down_after}\n"
                 f"sentinel failover-timeout {self.SERVICE} 6000\n"
                 + (f"sentinel auth-pass {self.SERVICE} {primary.password}\n" if primary.password else "")
             )
@@ -93,13 +98,16 @@ class Sentinels:
 
 
 class Cluster:
-    """A Redis Cluster of three primaries, each with `replicas` replicas."""
+    """A Redis Cluster of three primaries, each with `replicas` replicas.
+
+    A node is down that has not answered for `node_timeout` milliseconds. One on a busy machine may take a second.
+    """
 
     SLOTS = 16384
 
-    def __init__(self, folder: Path, replicas: int = 0) -> None:
+    def __init__(self, folder: Path, replicas: int = 0, node_timeout: int = 5_000) -> None:
         folder.mkdir()
-        options = ["--cluster-enabled", "yes", "--cluster-node-timeout", "1500"]
+        options = ["--cluster-enabled", "yes", "--cluster-node-timeout", str(node_timeout)]
         # One node away must not stop the others.
         options += ["--cluster-require-full-coverage", "no"]
         # By default, nodes talk to each other at 10,000 above their port, which may be too high.

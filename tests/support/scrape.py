@@ -5,12 +5,12 @@ from __future__ import annotations
 import requests
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.support.product import Product
+from tests.support.product import PATIENCE, Product
 
 
 def scrape(product: Product) -> str:
     """Returns the metrics, over a new connection, so that any web process may answer."""
-    answer = requests.get(f"{product.url}/metrics", timeout=20)
+    answer = requests.get(f"{product.url}/metrics", timeout=PATIENCE)
     assert answer.status_code == 200, answer.text
     return answer.text
 

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from tests.support import environment
-from tests.support.product import children
+from tests.support.ports import free_port
+from tests.support.product import PATIENCE, children
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -22,8 +23,7 @@ class Server:
     """gunicorn as in `make run`, with the tests' Redis and database. `settings` are environment variables."""
 
     def __init__(self, log: Path, **settings: str) -> None:
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self.port = free.getsockname()[1]
+        self.port = free_port()
         environ = {
             **os.environ,
             "PORT": str(self.port),
@@ -37,7 +37,7 @@ class Server:
             self.process = subprocess.Popen(
                 [*command, "chatsystem.wsgi"], env=environ, cwd=ROOT, stdout=output, stderr=output
             )
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + PATIENCE
         while True:
             try:
                 with Client(self.port) as client:
@@ -56,7 +56,7 @@ class Server:
 
     def stop(self) -> None:
         self.process.terminate()
-        self.process.wait(60)
+        self.process.wait(PATIENCE)
 
 
 class Answer:
@@ -75,7 +75,7 @@ class Client:
     """One connection."""
 
     def __init__(self, port: int) -> None:
-        self.socket = socket.create_connection(("127.0.0.1", port), timeout=60)
+        self.socket = socket.create_connection(("127.0.0.1", port), timeout=PATIENCE)
 
     def __enter__(self) -> Client:
         return self

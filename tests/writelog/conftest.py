@@ -30,6 +30,6 @@ def leader(tmp_path: Path, settings: Any, monkeypatch: pytest.MonkeyPatch) -> It
 def replica(tmp_path: Path, leader: Server, settings: Any) -> Iterator[Server]:
     server = Server(tmp_path / "replica", leader)
     eventually(lambda: server.client.info("replication")["master_link_status"] == "up")
-    settings.REDIS_REPLICAS, settings.REDIS_TIMEOUT = 1, 20
+    settings.REDIS_REPLICAS = 1
     yield server
     server.kill()

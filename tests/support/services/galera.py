@@ -118,7 +118,7 @@ class Node(MariaDB):
         return self.status["wsrep_cluster_status"] == "Disconnected"
 
     def await_status(self, name: str, value: str) -> None:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + PATIENCE
         while self.execute(f"SHOW STATUS LIKE '{name}'") != [(name, value)]:
             assert time.monotonic() < deadline, f"{name} is not {value}"
             time.sleep(0.05)
@@ -128,7 +128,7 @@ class Node(MariaDB):
         import MySQLdb
         from MySQLdb.constants import CR
 
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + PATIENCE
         while True:
             try:
                 return super().connect()

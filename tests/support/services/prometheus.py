@@ -15,7 +15,7 @@ import yaml
 
 from chatsystem.embedded.parent_death import end_with_parent
 from tests.support.ports import free_port
-from tests.support.product import BASE_DIR, eventually
+from tests.support.product import BASE_DIR, PATIENCE, eventually
 from tests.support.services.packages import ensure
 
 DEPLOY = BASE_DIR / "deploy" / "prometheus"
@@ -58,12 +58,12 @@ class Prometheus:
     def _answers(self) -> bool:
         assert self.process.poll() is None, "it ended at its start"
         try:
-            return requests.get(f"{self.url}/-/ready", timeout=5).ok
-        except requests.ConnectionError:
+            return requests.get(f"{self.url}/-/ready", timeout=20).ok
+        except requests.RequestException:
             return False
 
     def query(self, expression: str) -> list[dict[str, Any]]:
-        answer = requests.get(f"{self.url}/api/v1/query", {"query": expression}, timeout=20).json()
+        answer = requests.get(f"{self.url}/api/v1/query", {"query": expression}, timeout=PATIENCE).json()
         assert answer["status"] == "success", answer
         found: list[dict[str, Any]] = answer["data"]["result"]
         return found
