@@ -7,7 +7,6 @@ feed proves that nothing is missing, and the log has the rest: the two are disjo
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from itertools import islice
 from typing import NamedTuple
 
 from chatsystem.writelog.exceptions import LogUnavailable
@@ -18,7 +17,7 @@ from chatsystem.writelog.tail import Tail, tails
 from live.backlog import Frame, Key
 from live.events import events_of
 from live.frames import frames_of
-from live.replay import check, fill, replay
+from live.replay import changes_between, check, fill, replay
 from live.tickets import token_hash
 
 #: Events that `recent` returns at most: reading them takes two seconds.
@@ -108,14 +107,16 @@ def recent(partition: int, term: int, after: int, base: int) -> list[Frame]:
             raise tail
         if tail.term != term:
             raise TakenBack
+        through = min(tail.stored, base)
         try:
-            stored = list(islice(fill(partition, after, min(tail.stored, base)), MAX_RECENT + 1))
+            # The feed knows how many they are before anyone has read them.
+            if len(frames) + changes_between(partition, after, through) > MAX_RECENT:
+                raise TooMuch
+            stored = fill(partition, after, through)
+            entries = [entry for entry in tail.entries if entry.arrival <= base]
+            frames += frames_of(term, [*stored, *events_of(entries)])
         except Gap:
             raise TakenBack from None
-        entries = [entry for entry in tail.entries if entry.arrival <= base]
-        frames += frames_of(term, [*stored, *events_of(entries)])
-        if len(frames) > MAX_RECENT:
-            raise TooMuch
         after = max(tail.through, tail.stored)
     return frames
 

@@ -145,7 +145,7 @@ def test_streams_read_for_themselves_what_is_older_or_more_than_that(
     ours: Tenant, drained: Drain, read: Counter[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Given more recent events than a process takes in at once,
-    monkeypatch.setattr(catchup, "MAX_RECENT", 5)
+    monkeypatch.setattr(catchup, "MAX_RECENT", 3)
     ours.chat()
     begin = position_of(ours, "/chats")
     ours.batch(1, [f"stored {number}" for number in range(4)])
