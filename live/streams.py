@@ -274,14 +274,18 @@ class Stream:
     async def run(
         self, begin: Position | None, is_malformed: bool, begun: Callable[[], Awaitable[None]] | None = None
     ) -> None:
-        """Sends what follows the position until the stream ends; from now on without a position.
+        """Sends what follows the position until the stream ends; without one, what is acknowledged from now on.
 
         Calls `begun` when the position is known. A client whose stream is open expects everything that it posts after
         that. Raises `Refused` when it cannot go on for the moment.
         """
         self._partition = partition = self.streams.backlog.claim(self.subject.partition)
         try:
-            await self._until_read(partition)
+            if begin is None:
+                # What is held may end before events that were acknowledged before this request. They are not shown.
+                await self._until_polled(partition)
+            else:
+                await self._until_read(partition)
             assert partition.head is not None
             self._live_from = partition.head.arrival
             self.position = begin or partition.head
@@ -471,8 +475,9 @@ class Stream:
         await self._until(lambda: partition.head is not None)
 
     async def _until_polled(self, partition: Partition) -> None:
-        began = time.monotonic()
-        await self._until(lambda: self.streams.reader.polled.get(partition.number, 0.0) > began)
+        """Waits until the reader has read all that is acknowledged by now. Raises as `_until_read` does."""
+        began, polled = time.monotonic(), self.streams.reader.polled
+        await self._until(lambda: partition.head is not None and polled.get(partition.number, 0.0) > began)
 
     async def _until(self, question: Callable[[], bool]) -> None:
         until = time.monotonic() + BEGIN_SECONDS

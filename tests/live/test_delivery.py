@@ -130,6 +130,26 @@ def test_a_ticket_continues_from_an_old_position_without_knowing_the_token(
     assert stream.until("live") == ["stored", "waiting", "live"]
 
 
+def test_a_stream_without_a_position_shows_nothing_that_was_acknowledged_before_it(
+    start_live: StartLive, ours: Tenant
+) -> None:
+    # Given a process that polls rarely and has read the partition already, and a message that it has not read yet,
+    live = start_live(constants={"reader.PACE": 1.0})
+    ours.chat()
+    first = live.open(f"{ours.path}/events").begun()
+    ours.message(1, "before")
+
+    stream = live.open(f"{ours.path}/events").begun()
+    empty = live.poll(f"{ours.path}/events", wait=0)
+    ours.message(1, "after")
+    next_page = live.poll(f"{ours.path}/events", after=empty["position"], wait=20)
+
+    assert stream.until("after") == ["after"]
+    assert first.until("after") == ["before", "after"]
+    assert empty["events"] == []
+    assert [event["data"]["body"] for event in next_page["events"]] == ["after"]
+
+
 def test_what_was_stored_and_trimmed_before_the_process_read_it_is_delivered(
     live: LiveServer, ours: Tenant, drained: Drain
 ) -> None:

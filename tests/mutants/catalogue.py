@@ -1848,6 +1848,16 @@ MUTANTS = [
         (f"{DELIVERY} -k restart_of_redis",),
     ),
     Mutant(
+        "stream that begins with what is held",
+        "a client that opens a stream gets events that it has seen in the answers to its own requests",
+        edit(
+            "live/streams.py",
+            "            if begin is None:\n                #",
+            "            if False:\n                #",
+        ),
+        (f"{DELIVERY} -k without_a_position",),
+    ),
+    Mutant(
         "stream that waits in silence",
         "a proxy or client takes a stream that waits for old events for dead",
         edit("live/streams.py", '            if self._beat:\n                await self._send(b"")\n', ""),
