@@ -9,12 +9,12 @@ import time
 from pathlib import Path
 
 from tests.faults.check import UNSETTLED
-from tests.support.product import BASE_DIR, Product
+from tests.support.product import BASE_DIR, PATIENCE, Product
 
 
 def check_when_settled(product: Product, ack_log: Path) -> tuple[list[dict], dict]:
     """Runs the checker until everything is stored and indexed (invariant 7), and returns its findings."""
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 2 * PATIENCE
     while True:
         command = [sys.executable, "-m", "tests.faults.check", str(ack_log)]
         output = subprocess.run(

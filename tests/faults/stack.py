@@ -166,5 +166,5 @@ class Stack:
         client: Any = self.redis.client
         return sum(client.xlen(Keys(partition).log) for partition in range(PARTITIONS))
 
-    def wait_until_drained(self, within: float = 30.0) -> None:
-        eventually(lambda: not self.undrained(), within)
+    def wait_until_drained(self) -> None:
+        eventually(lambda: not self.undrained())

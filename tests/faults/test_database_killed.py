@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
 from tests.faults.load import AckLog, Client, Load, more_acknowledgements
 from tests.support import environment
-from tests.support.product import Product, connections
+from tests.support.product import Product, connections, eventually
 
 SEED = 20_261_124
 #: The product's settings (conftest.py).
@@ -47,9 +46,12 @@ def test_the_workers_have_no_more_connections_than_there_are_of_them(product: Pr
     load.start()
 
     seen = []
-    for _ in range(200):
+
+    def look() -> bool:
         seen.append(connections(product.pids("celery"), environment.server.port))
-        time.sleep(0.02)
+        return len(seen) >= 200 and max(seen) > 0
+
+    eventually(look)
     load.stop()
 
     print(f"connections of the workers: {sorted(set(seen))}, acknowledged: {log.seen['ack']}")

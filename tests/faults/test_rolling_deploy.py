@@ -20,7 +20,7 @@ from tests.faults.settled import check_when_settled
 from tests.support import environment
 from tests.support.harness import in_threads
 from tests.support.ports import free_port
-from tests.support.product import BASE_DIR, Product, children, eventually, kill
+from tests.support.product import BASE_DIR, PATIENCE, Product, children, eventually, kill
 
 SEED = 20_261_125
 
@@ -146,11 +146,11 @@ def test_no_request_fails_while_web_and_worker_are_replaced(deployment: Deployme
             with load.paused():
                 pass
             old_web.terminate()
-            assert old_web.wait(60) == 0
+            assert old_web.wait(PATIENCE) == 0
             deployment.ended(old_address)
             worker = deployment.worker()
             old_worker.terminate()
-            assert old_worker.wait(60) == 0
+            assert old_worker.wait(PATIENCE) == 0
 
     # then no request has failed, and the checker finds nothing.
     assert_nothing_is_wrong(deployment.product, tmp_path / "acknowledged.jsonl")
@@ -188,7 +188,7 @@ def test_no_request_fails_or_counts_twice_when_web_processes_are_killed(deployme
         assert {answer.status_code for answer in answers} == {201}
         numbers = sorted(answer.json()["number"] for answer in answers)
         assert numbers == list(range(1, 8 * POSTS + 1))
-        [newest] = requests.get(f"{messages}?order=desc&limit=1", timeout=20).json()["results"]
+        [newest] = requests.get(f"{messages}?order=desc&limit=1", timeout=CLIENT_PATIENCE).json()["results"]
         assert newest["number"] == 8 * POSTS
 
 
