@@ -9,13 +9,13 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from subprocess import Popen
-from typing import Any, Protocol
+from typing import Protocol
 from urllib.parse import urlsplit
 
 import redis
 
-from chatsystem.writelog.keys import PARTITIONS, Keys
-from tests.support.product import Product, established, eventually, send, sockets
+from chatsystem.writelog.keys import Keys
+from tests.support.product import Product, established, eventually, send, sockets, undrained
 from tests.support.proxy import Proxy
 from tests.support.services.clock import WallClock
 from tests.support.services.database_server import DatabaseServer
@@ -163,8 +163,7 @@ class Stack:
 
     def undrained(self) -> int:
         """Returns the number of events in the log, without the proxies."""
-        client: Any = self.redis.client
-        return sum(client.xlen(Keys(partition).log) for partition in range(PARTITIONS))
+        return undrained(self.redis.client)
 
     def wait_until_drained(self) -> None:
         eventually(lambda: not self.undrained())

@@ -11,12 +11,15 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlencode
 
+import redis
 import requests
 
 from chatsystem.conf.data_dir import DataDir
 from chatsystem.conf.database import MYSQL_OPTIONS
+from chatsystem.writelog.keys import PARTITIONS, Keys
 from tests.support.ports import free_port
 
 BASE_DIR = Path(__file__).resolve().parent.parent.parent
@@ -161,6 +164,11 @@ class Product:
     def wait_until_ready(self) -> float:
         return eventually(self.ready)
 
+    def wait_until_drained(self) -> None:
+        """Waits until nothing is left in the log of its own Redis. What was stored leaves it a moment later."""
+        with redis.Redis(unix_socket_path=str(DataDir(self.data_dir).redis_socket)) as client:
+            eventually(lambda: not undrained(client))
+
     def kill_everything(self) -> None:
         """Sends SIGKILL to all processes, the runner first so that it restarts nothing."""
         if self.runner is not None:
@@ -225,6 +233,11 @@ class Product:
         """Returns those of them that are not children of another."""
         found = self.pids(words)
         return {pid for pid in found if parent(pid) not in found}
+
+
+def undrained(client: Any) -> int:
+    """Returns the number of events in the log of a Redis."""
+    return sum(client.xlen(Keys(partition).log) for partition in range(PARTITIONS))
 
 
 def kill(pid: int) -> None:
