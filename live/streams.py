@@ -274,7 +274,7 @@ class Stream:
     async def run(
         self, begin: Position | None, is_malformed: bool, begun: Callable[[], Awaitable[None]] | None = None
     ) -> None:
-        """Sends what follows the position until the stream ends; without one, what is acknowledged from now on.
+        """Sends what follows the position, or what is acknowledged from now on, until the stream ends.
 
         Calls `begun` when the position is known. A client whose stream is open expects everything that it posts after
         that. Raises `Refused` when it cannot go on for the moment.
@@ -282,7 +282,7 @@ class Stream:
         self._partition = partition = self.streams.backlog.claim(self.subject.partition)
         try:
             if begin is None:
-                # What is held may end before events that were acknowledged before this request. They are not shown.
+                # The reader may lag behind what was acknowledged before this request. The stream must not show that.
                 await self._until_polled(partition)
             else:
                 await self._until_read(partition)
@@ -477,6 +477,7 @@ class Stream:
     async def _until_polled(self, partition: Partition) -> None:
         """Waits until the reader has read all that is acknowledged by now. Raises as `_until_read` does."""
         began, polled = time.monotonic(), self.streams.reader.polled
+        # A round may report for a partition of this number that was dropped before this one was claimed.
         await self._until(lambda: partition.head is not None and polled.get(partition.number, 0.0) > began)
 
     async def _until(self, question: Callable[[], bool]) -> None:

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import redis
 import requests
 
 from chatsystem.conf.data_dir import DataDir
@@ -125,7 +124,7 @@ def logs_of(product: Product) -> dict[str, str]:
 def state_of_a_wrong_kind(product: Product, app: str) -> Iterator[None]:
     """Causes an internal error: a key of the application's partition gets a type that no script expects."""
     pending = Keys(partition_of(app.rpartition("/")[2])).pending
-    with redis.Redis(unix_socket_path=str(DataDir(product.data_dir).redis_socket)) as state:
+    with product.state_client() as state:
         state.rename(pending, "aside")
         state.set(pending, SECRET)
         yield

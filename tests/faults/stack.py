@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 import redis
 
 from chatsystem.writelog.keys import Keys
-from tests.support.product import Product, established, eventually, send, sockets, undrained
+from tests.support.product import Product, established, eventually, send, sockets, wait_until_drained
 from tests.support.proxy import Proxy
 from tests.support.services.clock import WallClock
 from tests.support.services.database_server import DatabaseServer
@@ -161,9 +161,6 @@ class Stack:
             return bool(self.redis.client.exists(Keys(0).heartbeat))
         return False
 
-    def undrained(self) -> int:
-        """Returns the number of events in the log, without the proxies."""
-        return undrained(self.redis.client)
-
     def wait_until_drained(self) -> None:
-        eventually(lambda: not self.undrained())
+        """Asks Redis itself, without the proxies."""
+        wait_until_drained(self.redis.client)

@@ -142,7 +142,7 @@ def test_a_pair_copied_in_the_wrong_order_is_refused(
     backup = Backup(tmp_path)
     backup.copy_database(product)
     wait_until_stored(product, token, client)
-    # Nothing is missing in a pair whose Redis still has them in its log.
+    # The pair would lack nothing if the log still held the chat.
     product.wait_until_drained()
     backup.copy_redis(product)
     product.kill_everything()

@@ -28,7 +28,7 @@ def test_an_older_dump_is_refused_until_the_loss_is_accepted_and_no_number_is_gi
     lost = client.create_messages(token, chat, 20)
     wait_until_stored(client, url)
     product.wait_until_drained()
-    # A drain that read them before they left the log would store them again after the restore, and nothing be lost.
+    # A worker may still hold the events that it read. It would store them after the restore, and nothing would be lost.
     product.signal("celery_app worker ", signal.SIGKILL)
 
     # when the dump is restored while the product runs,

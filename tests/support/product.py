@@ -164,10 +164,14 @@ class Product:
     def wait_until_ready(self) -> float:
         return eventually(self.ready)
 
+    def state_client(self) -> redis.Redis:
+        """Returns a client of the product's embedded Redis. The caller closes it."""
+        return redis.Redis(unix_socket_path=str(DataDir(self.data_dir).redis_socket))
+
     def wait_until_drained(self) -> None:
-        """Waits until nothing is left in the log of its own Redis. What was stored leaves it a moment later."""
-        with redis.Redis(unix_socket_path=str(DataDir(self.data_dir).redis_socket)) as client:
-            eventually(lambda: not undrained(client))
+        """Waits until the log of the embedded Redis is empty."""
+        with self.state_client() as client:
+            wait_until_drained(client)
 
     def kill_everything(self) -> None:
         """Sends SIGKILL to all processes, the runner first so that it restarts nothing."""
@@ -235,9 +239,9 @@ class Product:
         return {pid for pid in found if parent(pid) not in found}
 
 
-def undrained(client: Any) -> int:
-    """Returns the number of events in the log of a Redis."""
-    return sum(client.xlen(Keys(partition).log) for partition in range(PARTITIONS))
+def wait_until_drained(client: Any) -> None:
+    """Waits until the log is empty. An event leaves it a moment after it was stored."""
+    eventually(lambda: not any(client.xlen(Keys(partition).log) for partition in range(PARTITIONS)))
 
 
 def kill(pid: int) -> None:
